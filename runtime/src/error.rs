@@ -1,0 +1,368 @@
+//! Why a call did not give a result, sorted by what the caller can do about it.
+//!
+//! Every failure answers one question: did the method run? Ask [`CallError::execution`].
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::semantics::Execution;
+
+/// Why a call gave no result. `E` is the method's own error type.
+///
+/// Sorted by what the caller can do: the method's own error first, then what was refused before anything ran, then
+/// what ran and went wrong, then what is not known. [`execution`](CallError::execution) says which it is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CallError<E = Infallible> {
+    /// The object ran the method, and this is its own error.
+    Method(E),
+
+    /// The server has no object of that name and interface. Look it up again, or see why it is not bound.
+    NoSuchObject(Refusal),
+    /// The server's object has no method with this name and signature, or promises less for it than this interface
+    /// declares. Client and server were built from different versions of the trait.
+    NoSuchMethod(Refusal),
+    /// The server could not decode the arguments. Client and server disagree about a type.
+    BadArguments(Refusal),
+    /// The server does not allow this caller to do that.
+    Denied(Refusal),
+    /// The server is at one of its limits. Try again later.
+    Busy(Refusal),
+    /// The server is shutting down. Try again later, or elsewhere.
+    ShuttingDown(Refusal),
+    /// The deadline had passed before the server could begin.
+    Expired(Refusal),
+
+    /// The encoded arguments are larger than the peer accepts. It did not run.
+    TooLarge {
+        /// Encoded size in bytes.
+        size: usize,
+        /// Largest size in bytes that is accepted.
+        limit: usize,
+    },
+    /// The arguments could not be encoded. It did not run.
+    NotEncoded {
+        /// What the encoder said.
+        reason: Box<str>,
+    },
+    /// `try_start` found the send buffer or the window of calls in flight full. It did not run; wait with `start().await`.
+    BufferFull,
+    /// `blocking()` was used inside an async task, where it would stop the runtime. It did not run; use `.await`.
+    BlockingInAsync,
+    /// No connection to the server could be made, and the call was never sent. It did not run.
+    Unreachable {
+        /// The address that was tried.
+        peer: Box<str>,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+    },
+
+    /// The method panicked, or its task was ended, after it had begun.
+    Panicked {
+        /// The panic's message, if it had one.
+        reason: Box<str>,
+    },
+    /// The method failed because a call that it made itself failed: it ran, and failed within.
+    FailedWithin {
+        /// What failed inside the method.
+        reason: Box<str>,
+    },
+    /// The method ran, but its result was too large, could not be encoded, or could not be decoded here.
+    BadReply {
+        /// What was wrong with it.
+        reason: Box<str>,
+    },
+
+    /// No answer by the deadline.
+    DeadlineExceeded {
+        /// How long the caller had waited.
+        waited: Duration,
+        /// Whether the method ran, as far as is known.
+        execution: Execution,
+        /// Whether the server said that the method had begun.
+        started: bool,
+    },
+    /// The connection was lost, and under this semantics the call is not sent again.
+    Link {
+        /// The peer's address.
+        peer: Box<str>,
+        /// What the operating system said.
+        source: Arc<io::Error>,
+        /// Whether the method ran, as far as is known.
+        execution: Execution,
+    },
+    /// The server was restarted while the call was in flight. It may have run, in the run of the server before.
+    ServerRestarted,
+    /// The server gave up the session after the client had been silent for too long. The call may have run.
+    SessionExpired,
+    /// The caller cancelled the call.
+    Cancelled {
+        /// Whether the method ran, as far as is known.
+        execution: Execution,
+    },
+    /// This node was shut down, or its runtime ended.
+    Closed {
+        /// Whether the method ran, as far as is known.
+        execution: Execution,
+    },
+    /// The peer broke the protocol.
+    Protocol {
+        /// What it did.
+        reason: Box<str>,
+        /// Whether the method ran, as far as is known.
+        execution: Execution,
+    },
+}
+
+/// What a server said when it refused a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The server's words.
+    pub detail: Box<str>,
+    /// [`Execution::NotExecuted`], except for an at-least-once call that had been sent before: an earlier copy of it may
+    /// have run or run later.
+    pub execution: Execution,
+}
+
+/// Marks a type as the error of a remote method, so that `?` turns it into [`CallError::Method`] in a handler of the
+/// longer form, `-> Result<T, CallError<E>>`.
+///
+/// ```
+/// use farcall::{CallError, MethodError};
+///
+/// #[derive(Debug)]
+/// struct Overdrawn;
+/// impl MethodError for Overdrawn {}
+///
+/// fn check(cents: i64) -> Result<(), Overdrawn> {
+///     if cents < 0 { Err(Overdrawn) } else { Ok(()) }
+/// }
+/// fn handler(cents: i64) -> Result<(), CallError<Overdrawn>> {
+///     check(cents)?;
+///     Ok(())
+/// }
+/// assert!(matches!(handler(-1), Err(CallError::Method(Overdrawn))));
+/// ```
+pub trait MethodError {}
+
+/// Why a peer has no answer, as a byte on the wire. Codes below 16 say that nothing ran.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[doc(hidden)]
+#[non_exhaustive]
+pub enum FailureCode {
+    /// No object of that name and interface.
+    NoSuchObject = 1,
+    /// No method of that id, or a weaker promise.
+    NoSuchMethod = 2,
+    /// The arguments do not decode.
+    BadArguments = 3,
+    /// A limit of the server is reached.
+    Busy = 4,
+    /// The server is shutting down.
+    ShuttingDown = 5,
+    /// The deadline had passed before the handler began.
+    Expired = 6,
+    /// The caller may not do that.
+    Denied = 7,
+    /// The handler panicked.
+    Panicked = 16,
+    /// The handler's task was ended before it returned.
+    Aborted = 17,
+    /// The encoded result is larger than allowed.
+    ReplyTooLarge = 18,
+    /// The result could not be encoded.
+    ReplyNotEncoded = 19,
+    /// A call that the handler made itself failed.
+    FailedWithin = 20,
+}
+
+impl<E> CallError<E> {
+    /// Whether the method ran: what the caller needs to know before it tries again.
+    #[must_use]
+    pub fn execution(&self) -> Execution {
+        match self {
+            CallError::NoSuchObject(refusal)
+            | CallError::NoSuchMethod(refusal)
+            | CallError::BadArguments(refusal)
+            | CallError::Denied(refusal)
+            | CallError::Busy(refusal)
+            | CallError::ShuttingDown(refusal)
+            | CallError::Expired(refusal) => refusal.execution,
+            CallError::TooLarge { .. }
+            | CallError::NotEncoded { .. }
+            | CallError::BufferFull
+            | CallError::BlockingInAsync
+            | CallError::Unreachable { .. } => Execution::NotExecuted,
+            CallError::Method(_)
+            | CallError::Panicked { .. }
+            | CallError::FailedWithin { .. }
+            | CallError::BadReply { .. } => Execution::Executed,
+            CallError::DeadlineExceeded { execution, .. }
+            | CallError::Link { execution, .. }
+            | CallError::Cancelled { execution }
+            | CallError::Closed { execution }
+            | CallError::Protocol { execution, .. } => *execution,
+            CallError::ServerRestarted | CallError::SessionExpired => Execution::Unknown,
+        }
+    }
+
+    /// Whether the same call can be made again without any danger that it runs twice: true exactly if
+    /// [`execution`](CallError::execution) is [`Execution::NotExecuted`].
+    #[must_use]
+    pub fn is_safe_to_retry(&self) -> bool {
+        self.execution() == Execution::NotExecuted
+    }
+}
+
+impl CallError<Infallible> {
+    /// The same failure as that of a method with an error type of its own.
+    #[must_use]
+    pub fn widen<E>(self) -> CallError<E> {
+        match self {
+            CallError::Method(never) => match never {},
+            CallError::NoSuchObject(refusal) => CallError::NoSuchObject(refusal),
+            CallError::NoSuchMethod(refusal) => CallError::NoSuchMethod(refusal),
+            CallError::BadArguments(refusal) => CallError::BadArguments(refusal),
+            CallError::Denied(refusal) => CallError::Denied(refusal),
+            CallError::Busy(refusal) => CallError::Busy(refusal),
+            CallError::ShuttingDown(refusal) => CallError::ShuttingDown(refusal),
+            CallError::Expired(refusal) => CallError::Expired(refusal),
+            CallError::TooLarge { size, limit } => CallError::TooLarge { size, limit },
+            CallError::NotEncoded { reason } => CallError::NotEncoded { reason },
+            CallError::BufferFull => CallError::BufferFull,
+            CallError::BlockingInAsync => CallError::BlockingInAsync,
+            CallError::Unreachable { peer, source } => CallError::Unreachable { peer, source },
+            CallError::Panicked { reason } => CallError::Panicked { reason },
+            CallError::FailedWithin { reason } => CallError::FailedWithin { reason },
+            CallError::BadReply { reason } => CallError::BadReply { reason },
+            CallError::DeadlineExceeded { waited, execution, started } => {
+                CallError::DeadlineExceeded { waited, execution, started }
+            }
+            CallError::Link { peer, source, execution } => CallError::Link { peer, source, execution },
+            CallError::ServerRestarted => CallError::ServerRestarted,
+            CallError::SessionExpired => CallError::SessionExpired,
+            CallError::Cancelled { execution } => CallError::Cancelled { execution },
+            CallError::Closed { execution } => CallError::Closed { execution },
+            CallError::Protocol { reason, execution } => CallError::Protocol { reason, execution },
+        }
+    }
+}
+
+impl<E> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Method(_) => f.write_str("the method returned an error"),
+            CallError::NoSuchObject(refusal) => write!(f, "no such object: {refusal}"),
+            CallError::NoSuchMethod(refusal) => write!(f, "no such method: {refusal}"),
+            CallError::BadArguments(refusal) => write!(f, "the server could not decode the arguments: {refusal}"),
+            CallError::Denied(refusal) => write!(f, "not allowed: {refusal}"),
+            CallError::Busy(refusal) => write!(f, "the server is at a limit: {refusal}"),
+            CallError::ShuttingDown(refusal) => write!(f, "the server is shutting down: {refusal}"),
+            CallError::Expired(refusal) => write!(f, "the deadline passed before the method began: {refusal}"),
+            CallError::TooLarge { size, limit } => {
+                write!(f, "the arguments take {size} bytes, and the peer accepts {limit}")
+            }
+            CallError::NotEncoded { reason } => write!(f, "the arguments could not be encoded: {reason}"),
+            CallError::BufferFull => f.write_str("the send buffer is full; wait with `start().await`"),
+            CallError::BlockingInAsync => {
+                f.write_str("`blocking()` inside an async task would stop the runtime; use `.await`")
+            }
+            CallError::Unreachable { peer, .. } => write!(f, "no connection to {peer}, nothing was sent"),
+            CallError::Panicked { reason } => write!(f, "the method panicked: {reason}"),
+            CallError::FailedWithin { reason } => write!(f, "the method ran and failed within: {reason}"),
+            CallError::BadReply { reason } => write!(f, "the method ran, but its reply is lost: {reason}"),
+            CallError::DeadlineExceeded { waited, execution, started } => {
+                write!(f, "no answer within {waited:?}; {execution}")?;
+                if *started { f.write_str(", the server had begun") } else { Ok(()) }
+            }
+            CallError::Link { peer, execution, .. } => write!(f, "the link to {peer} failed; {execution}"),
+            CallError::ServerRestarted => {
+                f.write_str("the server was restarted while the call was in flight; it may have run")
+            }
+            CallError::SessionExpired => f.write_str("the server gave up the session; the call may have run"),
+            CallError::Cancelled { execution } => write!(f, "the call was cancelled; {execution}"),
+            CallError::Closed { execution } => write!(f, "this node was shut down; {execution}"),
+            CallError::Protocol { reason, execution } => {
+                write!(f, "the peer broke the protocol ({reason}); {execution}")
+            }
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            CallError::Method(error) => Some(error),
+            CallError::Unreachable { source, .. } | CallError::Link { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+impl<E: MethodError> From<E> for CallError<E> {
+    fn from(error: E) -> CallError<E> {
+        CallError::Method(error)
+    }
+}
+
+impl<E: MethodError> From<CallError<Infallible>> for CallError<E> {
+    fn from(failure: CallError<Infallible>) -> CallError<E> {
+        failure.widen()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)?;
+        if self.execution == Execution::NotExecuted { Ok(()) } else { write!(f, "; {}", self.execution) }
+    }
+}
+
+impl FailureCode {
+    /// The code that a peer's byte stands for, if any.
+    pub(crate) fn from_wire(byte: u8) -> Option<FailureCode> {
+        [
+            FailureCode::NoSuchObject,
+            FailureCode::NoSuchMethod,
+            FailureCode::BadArguments,
+            FailureCode::Busy,
+            FailureCode::ShuttingDown,
+            FailureCode::Expired,
+            FailureCode::Denied,
+            FailureCode::Panicked,
+            FailureCode::Aborted,
+            FailureCode::ReplyTooLarge,
+            FailureCode::ReplyNotEncoded,
+            FailureCode::FailedWithin,
+        ]
+        .into_iter()
+        .find(|code| *code as u8 == byte)
+    }
+
+    /// Whether a method that ended so had begun.
+    pub(crate) fn execution(self) -> Execution {
+        if (self as u8) < 16 { Execution::NotExecuted } else { Execution::Executed }
+    }
+
+    /// The caller's error for this code; `execution` counts for refusals only, what ran has run.
+    pub(crate) fn into_error(self, detail: Box<str>, execution: Execution) -> CallError {
+        let refusal = |detail| Refusal { detail, execution };
+        match self {
+            FailureCode::NoSuchObject => CallError::NoSuchObject(refusal(detail)),
+            FailureCode::NoSuchMethod => CallError::NoSuchMethod(refusal(detail)),
+            FailureCode::BadArguments => CallError::BadArguments(refusal(detail)),
+            FailureCode::Busy => CallError::Busy(refusal(detail)),
+            FailureCode::ShuttingDown => CallError::ShuttingDown(refusal(detail)),
+            FailureCode::Expired => CallError::Expired(refusal(detail)),
+            FailureCode::Denied => CallError::Denied(refusal(detail)),
+            FailureCode::Panicked | FailureCode::Aborted => CallError::Panicked { reason: detail },
+            FailureCode::ReplyTooLarge | FailureCode::ReplyNotEncoded => CallError::BadReply { reason: detail },
+            FailureCode::FailedWithin => CallError::FailedWithin { reason: detail },
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Remote calls whose behaviour under failure is declared, enforced and proven.

@@ -1,0 +1,5 @@
+//! Frames and payloads as bytes. Knows nothing of calls, sessions or sockets.
+
+pub(crate) mod frame;
+pub(crate) mod payload;
+pub(crate) mod varint;
