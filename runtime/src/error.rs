@@ -243,7 +243,9 @@ impl CallError<Infallible> {
             CallError::DeadlineExceeded { waited, execution, started } => {
                 CallError::DeadlineExceeded { waited, execution, started }
             }
-            CallError::Link { peer, source, execution } => CallError::Link { peer, source, execution },
+            CallError::Link { peer, source, execution } => {
+                CallError::Link { peer, source, execution }
+            }
             CallError::ServerRestarted => CallError::ServerRestarted,
             CallError::SessionExpired => CallError::SessionExpired,
             CallError::Cancelled { execution } => CallError::Cancelled { execution },
@@ -259,32 +261,50 @@ impl<E> fmt::Display for CallError<E> {
             CallError::Method(_) => f.write_str("the method returned an error"),
             CallError::NoSuchObject(refusal) => write!(f, "no such object: {refusal}"),
             CallError::NoSuchMethod(refusal) => write!(f, "no such method: {refusal}"),
-            CallError::BadArguments(refusal) => write!(f, "the server could not decode the arguments: {refusal}"),
+            CallError::BadArguments(refusal) => {
+                write!(f, "the server could not decode the arguments: {refusal}")
+            }
             CallError::Denied(refusal) => write!(f, "not allowed: {refusal}"),
             CallError::Busy(refusal) => write!(f, "the server is at a limit: {refusal}"),
             CallError::ShuttingDown(refusal) => write!(f, "the server is shutting down: {refusal}"),
-            CallError::Expired(refusal) => write!(f, "the deadline passed before the method began: {refusal}"),
+            CallError::Expired(refusal) => {
+                write!(f, "the deadline passed before the method began: {refusal}")
+            }
             CallError::TooLarge { size, limit } => {
                 write!(f, "the arguments take {size} bytes, and the peer accepts {limit}")
             }
-            CallError::NotEncoded { reason } => write!(f, "the arguments could not be encoded: {reason}"),
-            CallError::BufferFull => f.write_str("the send buffer is full; wait with `start().await`"),
-            CallError::BlockingInAsync => {
-                f.write_str("`blocking()` inside an async task would stop the runtime; use `.await`")
+            CallError::NotEncoded { reason } => {
+                write!(f, "the arguments could not be encoded: {reason}")
             }
-            CallError::Unreachable { peer, .. } => write!(f, "no connection to {peer}, nothing was sent"),
+            CallError::BufferFull => {
+                f.write_str("the send buffer is full; wait with `start().await`")
+            }
+            CallError::BlockingInAsync => f.write_str(
+                "`blocking()` inside an async task would stop the runtime; use `.await`",
+            ),
+            CallError::Unreachable { peer, .. } => {
+                write!(f, "no connection to {peer}, nothing was sent")
+            }
             CallError::Panicked { reason } => write!(f, "the method panicked: {reason}"),
-            CallError::FailedWithin { reason } => write!(f, "the method ran and failed within: {reason}"),
-            CallError::BadReply { reason } => write!(f, "the method ran, but its reply is lost: {reason}"),
+            CallError::FailedWithin { reason } => {
+                write!(f, "the method ran and failed within: {reason}")
+            }
+            CallError::BadReply { reason } => {
+                write!(f, "the method ran, but its reply is lost: {reason}")
+            }
             CallError::DeadlineExceeded { waited, execution, started } => {
                 write!(f, "no answer within {waited:?}; {execution}")?;
                 if *started { f.write_str(", the server had begun") } else { Ok(()) }
             }
-            CallError::Link { peer, execution, .. } => write!(f, "the link to {peer} failed; {execution}"),
-            CallError::ServerRestarted => {
-                f.write_str("the server was restarted while the call was in flight; it may have run")
+            CallError::Link { peer, execution, .. } => {
+                write!(f, "the link to {peer} failed; {execution}")
             }
-            CallError::SessionExpired => f.write_str("the server gave up the session; the call may have run"),
+            CallError::ServerRestarted => f.write_str(
+                "the server was restarted while the call was in flight; it may have run",
+            ),
+            CallError::SessionExpired => {
+                f.write_str("the server gave up the session; the call may have run")
+            }
             CallError::Cancelled { execution } => write!(f, "the call was cancelled; {execution}"),
             CallError::Closed { execution } => write!(f, "this node was shut down; {execution}"),
             CallError::Protocol { reason, execution } => {
@@ -298,7 +318,9 @@ impl<E: Error + 'static> Error for CallError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             CallError::Method(error) => Some(error),
-            CallError::Unreachable { source, .. } | CallError::Link { source, .. } => Some(&**source),
+            CallError::Unreachable { source, .. } | CallError::Link { source, .. } => {
+                Some(&**source)
+            }
             _ => None,
         }
     }
@@ -319,7 +341,11 @@ impl<E: MethodError> From<CallError<Infallible>> for CallError<E> {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)?;
-        if self.execution == Execution::NotExecuted { Ok(()) } else { write!(f, "; {}", self.execution) }
+        if self.execution == Execution::NotExecuted {
+            Ok(())
+        } else {
+            write!(f, "; {}", self.execution)
+        }
     }
 }
 
@@ -361,7 +387,9 @@ impl FailureCode {
             FailureCode::Expired => CallError::Expired(refusal(detail)),
             FailureCode::Denied => CallError::Denied(refusal(detail)),
             FailureCode::Panicked | FailureCode::Aborted => CallError::Panicked { reason: detail },
-            FailureCode::ReplyTooLarge | FailureCode::ReplyNotEncoded => CallError::BadReply { reason: detail },
+            FailureCode::ReplyTooLarge | FailureCode::ReplyNotEncoded => {
+                CallError::BadReply { reason: detail }
+            }
             FailureCode::FailedWithin => CallError::FailedWithin { reason: detail },
         }
     }

@@ -2,4 +2,5 @@
 
 pub(crate) mod frame;
 pub(crate) mod payload;
+pub(crate) mod send_buffer;
 pub(crate) mod varint;

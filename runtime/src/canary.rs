@@ -1,0 +1,33 @@
+//! Planted bugs that prove the oracle: the simulation must find each one.
+//!
+//! `cfg_canary!("name")` is `false` in every build but those with `--cfg farcall_canary`, where the environment
+//! variable `FARCALL_CANARY` names the one bug that is planted.
+
+#[cfg(farcall_canary)]
+mod planted {
+    use std::sync::LazyLock;
+
+    static PLANTED: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("FARCALL_CANARY").ok());
+
+    pub(crate) fn is_planted(name: &str) -> bool {
+        PLANTED.as_deref() == Some(name)
+    }
+}
+
+#[cfg(farcall_canary)]
+pub(crate) use planted::is_planted;
+
+/// Whether this bug is planted; a constant `false` in ordinary builds.
+macro_rules! cfg_canary {
+    ($name:literal) => {{
+        #[cfg(farcall_canary)]
+        {
+            $crate::canary::is_planted($name)
+        }
+        #[cfg(not(farcall_canary))]
+        {
+            false
+        }
+    }};
+}

@@ -1,0 +1,102 @@
+//! Every bound of the runtime, by name, with its reason.
+
+use std::time::Duration;
+
+/// Bounds of a node. The defaults suit a server with some gigabytes of memory; tests and small machines set less.
+///
+/// ```
+/// use farcall::Limits;
+///
+/// let limits = Limits { window: 64, ..Limits::default() };
+/// assert_eq!(limits.window, 64);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest encoded arguments or result, in bytes. 16 MiB: larger data wants a stream or a file.
+    pub message: usize,
+    /// Calls of one session that are in flight or whose replies are not yet acknowledged. 1024 keeps a fast link busy
+    /// and bounds what a server keeps for a client.
+    pub window: usize,
+    /// Bytes of unanswered requests that a client keeps for one server, and of partly received requests that a server
+    /// keeps for one session. 64 MiB.
+    pub request_bytes: usize,
+    /// Bytes of saved replies that a server keeps for one session. 64 MiB: the window times `reply_reserve`.
+    pub reply_bytes: usize,
+    /// Bytes of reply budget that an admitted call is sure to have when its handler returns. 64 KiB.
+    pub reply_reserve: usize,
+    /// Bytes of saved replies and partly received requests that a server keeps for all sessions. 512 MiB.
+    pub process_bytes: usize,
+    /// Handlers of one node that run at the same time. 65,536.
+    pub running_calls: usize,
+    /// Encoded bytes that wait for one connection before senders wait. 1 MiB.
+    pub send_buffer: usize,
+    /// Connections that a node accepts. 16,384; more are closed at once.
+    pub connections: usize,
+    /// Connections whose handshake is not finished. 1,024, apart from the others, so that silent peers cannot take the
+    /// places of good ones.
+    pub handshakes: usize,
+    /// Sessions that a node keeps. 65,536; more are refused, since a session with records is never evicted.
+    pub sessions: usize,
+    /// Names in a node's registry. 65,536.
+    pub names: usize,
+    /// Objects that one session has looked up. 4,096.
+    pub handles: usize,
+    /// How long a server keeps a session without a connection. 5 minutes: longer than a restart of a router.
+    pub session_ttl: Duration,
+    /// The deadline of a call that sets none; `None` waits for ever. 30 seconds.
+    pub default_timeout: Option<Duration>,
+    /// How long a connection may take from its first byte to its session. 10 seconds.
+    pub handshake_timeout: Duration,
+    /// Silence after which a peer is asked whether it lives; after twice this the connection is given up. 15 seconds.
+    pub ping_interval: Duration,
+    /// How long a peer may take over one frame or one large message without progress, or accept no byte of ours. 30
+    /// seconds.
+    pub progress_timeout: Duration,
+    /// First wait before a new attempt to connect; grows twofold, drawn at random below (full jitter). 50 milliseconds.
+    pub reconnect_min: Duration,
+    /// Longest wait before a new attempt to connect. 5 seconds.
+    pub reconnect_max: Duration,
+    /// How long a call whose deadline has passed waits for the server's word on whether it ran. 50 milliseconds.
+    pub resolve_wait: Duration,
+    /// How long a finished call may stay unacknowledged when no further call carries the acknowledgement. 50
+    /// milliseconds.
+    pub ack_delay: Duration,
+    /// Finished calls out of order that are acknowledged at once. 32.
+    pub ack_batch: usize,
+    /// How long a server waits for the acknowledgement of a reply before it asks for it. 30 seconds.
+    pub ack_solicit: Duration,
+    /// Protocol errors and unanswerable frames of one peer before its connection is closed. 1,000.
+    pub nuisances: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            message: 16 << 20,
+            window: 1024,
+            request_bytes: 64 << 20,
+            reply_bytes: 64 << 20,
+            reply_reserve: 64 << 10,
+            process_bytes: 512 << 20,
+            running_calls: 65_536,
+            send_buffer: 1 << 20,
+            connections: 16_384,
+            handshakes: 1024,
+            sessions: 65_536,
+            names: 65_536,
+            handles: 4096,
+            session_ttl: Duration::from_secs(300),
+            default_timeout: Some(Duration::from_secs(30)),
+            handshake_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(15),
+            progress_timeout: Duration::from_secs(30),
+            reconnect_min: Duration::from_millis(50),
+            reconnect_max: Duration::from_secs(5),
+            resolve_wait: Duration::from_millis(50),
+            ack_delay: Duration::from_millis(50),
+            ack_batch: 32,
+            ack_solicit: Duration::from_secs(30),
+            nuisances: 1000,
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! The client's machine: calls of one client to one server, over however many links it takes.
+//!
+//! A call waits in a slot of a slab until it is finished. It gets its number when it is first encoded; the number
+//! belongs to one session of one run of the server. A link that breaks loses nothing: calls that cannot have left are
+//! queued again, the others wait for the next link, which tells what the server has. What each semantics does then is
+//! in `link.rs`; what time does is in `timers.rs`.
+//!
+//! `W` is what the driver wakes when a call is finished: a waker, or a number in the simulator.
+
+mod acks;
+mod bindings;
+mod frames;
+mod link;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acks::Acks;
+use bindings::Binding;
+use link::{Link, Session};
+pub(crate) use slots::Key;
+use slots::{Answer, Slots, State, Why};
+
+use super::seq_map::SeqMap;
+use crate::error::{CallError, Refusal};
+use crate::id::{Handle, NodeId};
+use crate::semantics::{Execution, Semantics};
+use crate::time::Time;
+use crate::wire::frame::{self, Call, FRAGMENT, Kind};
+use crate::wire::send_buffer::SendBuffer;
+
+/// What a client machine needs to know; the durations and sizes are those of [`Limits`](crate::Limits).
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConfig {
+    pub(crate) node: NodeId,
+    /// The server's address, for errors.
+    pub(crate) peer: Box<str>,
+    pub(crate) limits: Arc<crate::limits::Limits>,
+}
+
+/// All calls of this client to one server.
+pub(crate) struct Client<W> {
+    config: ClientConfig,
+    slots: Slots<W>,
+    by_seq: SeqMap<u32>,
+    /// Calls to be encoded when link, window and send buffer allow it, in order.
+    queue: VecDeque<Key>,
+    session: Option<Session>,
+    link: Link,
+    /// Number of the newest link.
+    link_number: u64,
+    acks: Acks,
+    bindings: Vec<Binding<W>>,
+    /// Bytes of all requests that are kept.
+    request_bytes: usize,
+    /// Callers that found no room, in order.
+    blocked: VecDeque<(u64, W)>,
+    blocked_ids: u64,
+    /// Callers to be woken.
+    woken: Vec<W>,
+    /// No deadline or resolve wait ends before this.
+    next_deadline: Time,
+    /// Why the last attempt to connect failed.
+    unreachable: Option<Arc<io::Error>>,
+    statistics: ClientStatistics,
+}
+
+/// What a client did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ClientStatistics {
+    pub(crate) calls: u64,
+    pub(crate) resent: u64,
+    pub(crate) links: u64,
+    pub(crate) sessions: u64,
+}
+
+/// A call to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewCall<'a> {
+    pub(crate) handle: Handle,
+    pub(crate) method: u32,
+    pub(crate) semantics: Semantics,
+    pub(crate) oneway: bool,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) arguments: &'a [u8],
+}
+
+/// Why a call was not taken. Nothing was sent.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// No room in window, buffer or budget: wait.
+    Full,
+    /// It cannot be made at all.
+    Failed(CallError),
+}
+
+/// How a call was answered; the bytes are beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// The bytes are the result.
+    Ok,
+    /// The bytes are the method's own error.
+    MethodError,
+}
+
+/// The peer broke the protocol; the link must be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Violation(pub(crate) &'static str);
+
+impl<W> Client<W> {
+    /// A client without calls, session or link.
+    pub(crate) fn new(config: ClientConfig) -> Client<W> {
+        Client {
+            config,
+            slots: Slots::default(),
+            by_seq: SeqMap::default(),
+            queue: VecDeque::new(),
+            session: None,
+            link: Link::Down,
+            link_number: 0,
+            acks: Acks::default(),
+            bindings: Vec::new(),
+            request_bytes: 0,
+            blocked: VecDeque::new(),
+            blocked_ids: 0,
+            woken: Vec::new(),
+            next_deadline: Time::NEVER,
+            unreachable: None,
+            statistics: ClientStatistics::default(),
+        }
+    }
+
+    /// Takes a call: encodes it at once if link and window allow it, else queues it.
+    ///
+    /// # Errors
+    /// [`NotStarted::Full`] if there is no room, else why the call cannot be made. Nothing was sent in either case.
+    #[inline]
+    pub(crate) fn start(
+        &mut self,
+        now: Time,
+        call: &NewCall<'_>,
+        out: &mut SendBuffer,
+    ) -> Result<Key, NotStarted> {
+        self.check(call).map_err(NotStarted::Failed)?;
+        if !self.has_room(call.arguments.len(), out) {
+            return Err(NotStarted::Full);
+        }
+        self.statistics.calls += 1;
+        self.request_bytes += call.arguments.len();
+        let deadline = call.timeout.map_or(Time::NEVER, |timeout| now + timeout);
+        self.next_deadline = self.next_deadline.min(deadline);
+        let key = self.slots.take(now, deadline, call);
+        if self.queue.is_empty() && self.may_encode(true, out) {
+            self.encode(now, key, out);
+        } else {
+            self.queue.push_back(key);
+            self.flush_queue(now, out);
+        }
+        Ok(key)
+    }
+
+    /// The answer, if there is one; its bytes are swapped into `body`, and the call is forgotten.
+    #[inline]
+    pub(crate) fn take(
+        &mut self,
+        key: Key,
+        body: &mut Vec<u8>,
+    ) -> Option<Result<Answered, CallError>> {
+        let slot = self.slots.get_mut(key)?;
+        if slot.state != State::Done {
+            return None;
+        }
+        let answer = slot.answer.take()?;
+        std::mem::swap(&mut slot.body, body);
+        self.release(key.index);
+        Some(match answer {
+            Answer::Ok => Ok(Answered::Ok),
+            Answer::MethodError => Ok(Answered::MethodError),
+            Answer::Failed(error) => Err(error),
+        })
+    }
+
+    /// The answer as [`take`](Self::take), or leaves `waiter` to be woken when it is there.
+    #[inline]
+    pub(crate) fn take_or_wait(
+        &mut self,
+        key: Key,
+        body: &mut Vec<u8>,
+        waiter: impl FnOnce(Option<&W>) -> Option<W>,
+    ) -> Option<Result<Answered, CallError>> {
+        let answer = self.take(key, body);
+        if answer.is_none()
+            && let Some(slot) = self.slots.get_mut(key)
+            && let Some(waiter) = waiter(slot.waiter.as_ref())
+        {
+            slot.waiter = Some(waiter);
+        }
+        answer
+    }
+
+    /// The caller no longer wants the answer. What that does depends on the semantics: an at-most-once call that is
+    /// not known to be running is fenced in the background, the others are just no longer sent.
+    pub(crate) fn abandon(&mut self, now: Time, key: Key, out: &mut SendBuffer) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.abandoned = true;
+            slot.waiter = None;
+            self.give_up(now, key, Why::Cancelled, out);
+        }
+    }
+
+    /// The caller wants to know what the server made of the call, and that it go no further.
+    pub(crate) fn cancel(&mut self, now: Time, key: Key, out: &mut SendBuffer) {
+        self.give_up(now, key, Why::Cancelled, out);
+    }
+
+    /// The call goes on, and nobody will ask for its answer.
+    pub(crate) fn detach(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.abandoned = true;
+            slot.waiter = None;
+            if slot.state == State::Done {
+                self.release(key.index);
+            }
+        }
+    }
+
+    /// Leaves `waiter` to be woken when there is room, unless there is room now; returns its number.
+    pub(crate) fn block(&mut self, out: &SendBuffer, old: Option<u64>, waiter: W) -> Option<u64> {
+        self.unblock(old);
+        if self.blocked.is_empty() && self.has_room(0, out) {
+            return None;
+        }
+        self.blocked_ids += 1;
+        self.blocked.push_back((self.blocked_ids, waiter));
+        Some(self.blocked_ids)
+    }
+
+    /// Takes back a waiter that [`block`](Self::block) left; one that was woken passes its turn on.
+    pub(crate) fn forget_blocked(&mut self, number: u64) {
+        if !self.unblock(Some(number)) {
+            self.wake_blocked(1);
+        }
+    }
+
+    /// Callers to be woken; they are woken outside of any lock.
+    #[inline]
+    pub(crate) fn woken(&mut self) -> &mut Vec<W> {
+        &mut self.woken
+    }
+
+    /// The send buffer has been taken: encodes what waited for it and wakes who waited.
+    pub(crate) fn drained(&mut self, now: Time, out: &mut SendBuffer) {
+        self.flush_queue(now, out);
+        if !self.blocked.is_empty() {
+            self.wake_blocked(self.room());
+        }
+    }
+
+    /// Whether no call is unfinished.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.by_seq.is_empty() && self.queue.is_empty()
+    }
+
+    /// How many calls are unfinished.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.by_seq.len() + self.queue.len()
+    }
+
+    /// What was done so far.
+    pub(crate) fn statistics(&self) -> ClientStatistics {
+        self.statistics
+    }
+
+    /// The node is shut down: every call ends, with what is known of it.
+    pub(crate) fn close(&mut self) {
+        for index in self.slots.unfinished() {
+            let execution = self.execution_if_lost(index);
+            self.fail(index, CallError::Closed { execution });
+        }
+        self.fail_bindings(&CallError::Closed { execution: Execution::NotExecuted });
+        self.wake_blocked(usize::MAX);
+        self.queue.clear();
+    }
+
+    /// Whether the call can be made at all.
+    fn check(&self, call: &NewCall<'_>) -> Result<(), CallError> {
+        let limit = self.max_message();
+        if call.arguments.len() > limit {
+            return Err(CallError::TooLarge { size: call.arguments.len(), limit });
+        }
+        if self.link.is_draining() && call.semantics != Semantics::AtLeastOnce {
+            return Err(shutting_down());
+        }
+        self.check_binding(call.handle, call.method)
+    }
+
+    #[inline]
+    fn has_room(&self, bytes: usize, out: &SendBuffer) -> bool {
+        let budget = self.request_bytes == 0
+            || self.request_bytes + bytes <= self.config.limits.request_bytes;
+        self.room() > 0 && budget && out.pending() < self.config.limits.send_buffer
+    }
+
+    /// Calls that may be taken before the window is full.
+    #[inline]
+    fn room(&self) -> usize {
+        self.window().saturating_sub(self.by_seq.len() + self.queue.len())
+    }
+
+    #[inline]
+    fn window(&self) -> usize {
+        self.session.as_ref().map_or(self.config.limits.window, |session| session.window)
+    }
+
+    /// Largest message that both sides accept.
+    fn max_message(&self) -> usize {
+        let own = self.config.limits.message;
+        self.session.as_ref().map_or(own, |session| session.max_message.min(own))
+    }
+
+    fn flush_queue(&mut self, now: Time, out: &mut SendBuffer) {
+        while let Some(&key) = self.queue.front() {
+            let Some(slot) = self.slots.get_mut(key) else {
+                self.queue.pop_front();
+                continue;
+            };
+            if slot.state != State::Queued {
+                self.queue.pop_front();
+                continue;
+            }
+            let new = slot.seq == 0;
+            if !self.may_encode(new, out) {
+                return;
+            }
+            self.queue.pop_front();
+            self.encode(now, key, out);
+        }
+    }
+
+    /// Whether one more call may be encoded now; flushes acknowledgements if only they stand in the way. A call that
+    /// is not `new` has its place in the window already.
+    #[inline]
+    fn may_encode(&mut self, new: bool, out: &mut SendBuffer) -> bool {
+        if !self.link.is_up() || out.pending() >= self.config.limits.send_buffer {
+            return false;
+        }
+        if !new {
+            return true;
+        }
+        let window = self.window();
+        if self.by_seq.len() + self.acks.unsent() >= window {
+            self.acks.flush(out);
+        }
+        self.by_seq.len() < window
+    }
+
+    #[inline]
+    fn encode(&mut self, now: Time, key: Key, out: &mut SendBuffer) {
+        let (Some(slot), Some(session)) = (self.slots.get_mut(key), &mut self.session) else {
+            return;
+        };
+        if slot.seq == 0 {
+            slot.seq = session.next_seq;
+            session.next_seq += 1;
+            self.by_seq.insert(slot.seq, key.index);
+        }
+        slot.attempt += 1;
+        self.statistics.resent += u64::from(slot.attempt > 1);
+        slot.state = State::Sent;
+        let deadline_ms = (slot.deadline != Time::NEVER)
+            .then(|| u64::try_from(slot.deadline.since(now).as_millis()).unwrap_or(u64::MAX));
+        let call = Call {
+            seq: slot.seq,
+            floor: self.acks.floor(),
+            handle: slot.handle,
+            method: slot.method,
+            deadline_ms,
+            attempt: slot.attempt,
+            arguments: &slot.request,
+        };
+        if slot.request.len() <= FRAGMENT {
+            frame::put_call(&call, out.small());
+        } else {
+            let head = frame::call_message_head(&call);
+            out.push_large(slot.seq, head, slot.request.clone().into());
+        }
+        slot.position = out.position();
+        slot.link = self.link_number;
+        self.acks.floor_was_sent();
+        if slot.oneway {
+            self.finish(now, key.index, Answer::Ok);
+        }
+    }
+
+    /// Ends a call before its answer came: fences it if its semantics has fences, and says what is known.
+    fn give_up(&mut self, now: Time, key: Key, why: Why, out: &mut SendBuffer) {
+        let link_up = self.link.is_up();
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        match slot.state {
+            State::Free | State::Resolving(_) => {}
+            State::Done if slot.abandoned => self.release(key.index),
+            State::Done => {}
+            State::Queued => {
+                self.queue.retain(|&queued| queued != key);
+                self.fail_given_up(now, key.index, why, false);
+            }
+            State::Sent => {
+                let seq = slot.seq;
+                // Without its last fragment the request cannot run, wherever the others are.
+                let unsent = out.abort(seq) == crate::wire::send_buffer::Aborted::Unfinished;
+                if unsent && !slot.sent_before {
+                    slot.attempt = 0;
+                    self.fail_given_up(now, key.index, why, false);
+                } else if slot.semantics == Semantics::AtMostOnce && link_up {
+                    slot.state = State::Resolving(why);
+                    slot.resolve_until = now + self.config.limits.resolve_wait;
+                    self.next_deadline = self.next_deadline.min(slot.resolve_until);
+                    frame::put_seq(Kind::Resolve, seq, out.small());
+                } else {
+                    self.fail_given_up(now, key.index, why, false);
+                }
+            }
+        }
+    }
+
+    /// Finishes a call that was given up, with what is known about it.
+    fn fail_given_up(&mut self, now: Time, index: u32, why: Why, started: bool) {
+        let execution = self.execution_if_lost(index);
+        self.fail_with(now, index, why, execution, started);
+    }
+
+    fn fail_with(&mut self, now: Time, index: u32, why: Why, execution: Execution, started: bool) {
+        let Some(slot) = self.slots.at(index) else { return };
+        let waited = now.since(slot.began);
+        let error = match (why, &self.unreachable) {
+            (Why::Cancelled, _) => CallError::Cancelled { execution },
+            (Why::Deadline, Some(source)) if execution == Execution::NotExecuted => {
+                CallError::Unreachable { peer: self.config.peer.clone(), source: source.clone() }
+            }
+            (Why::Deadline, _) => CallError::DeadlineExceeded { waited, execution, started },
+        };
+        self.finish(now, index, Answer::Failed(error));
+    }
+
+    /// What is known of a call that will not be asked about any more.
+    fn execution_if_lost(&self, index: u32) -> Execution {
+        match self.slots.at(index) {
+            Some(slot) if slot.may_have_been_sent() => Execution::Unknown,
+            _ => Execution::NotExecuted,
+        }
+    }
+
+    fn fail(&mut self, index: u32, error: CallError) {
+        self.finish(Time::ZERO, index, Answer::Failed(error));
+    }
+
+    /// A call is finished: its number is completed, so that the floor can rise, and its caller is woken.
+    #[inline]
+    fn finish(&mut self, now: Time, index: u32, answer: Answer) {
+        let Some(slot) = self.slots.at_mut(index) else { return };
+        slot.state = State::Done;
+        slot.answer = Some(answer);
+        self.request_bytes -= slot.request.len();
+        slot.request.clear();
+        if slot.seq != 0 {
+            self.by_seq.remove(&slot.seq);
+            self.acks.finished(slot.seq, now + self.config.limits.ack_delay);
+        }
+        let waiter = slot.waiter.take();
+        if slot.abandoned {
+            self.release(index);
+        } else if let Some(waiter) = waiter {
+            self.woken.push(waiter);
+        }
+        if !self.blocked.is_empty() {
+            self.wake_blocked(1);
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        self.slots.release(index);
+    }
+
+    fn unblock(&mut self, number: Option<u64>) -> bool {
+        let Some(number) = number else { return false };
+        let before = self.blocked.len();
+        self.blocked.retain(|&(id, _)| id != number);
+        self.blocked.len() < before
+    }
+
+    fn wake_blocked(&mut self, count: usize) {
+        for _ in 0..count.min(self.blocked.len()) {
+            if let Some((_, waiter)) = self.blocked.pop_front() {
+                self.woken.push(waiter);
+            }
+        }
+    }
+}
+
+/// The server takes no more calls.
+fn shutting_down() -> CallError {
+    CallError::ShuttingDown(Refusal {
+        detail: "it takes no more calls".into(),
+        execution: Execution::NotExecuted,
+    })
+}

@@ -1,0 +1,185 @@
+//! Which objects the client has looked up: a handle for each, told to every new session.
+//!
+//! The client picks the handle, so that calls can follow LOOKUP without waiting and stay valid over sessions.
+
+use std::sync::Arc;
+
+use super::{Client, Violation};
+use crate::descriptor::Descriptor;
+use crate::error::{CallError, Refusal};
+use crate::id::Handle;
+use crate::semantics::Execution;
+use crate::wire::frame::{self, BoundResult, Lookup, Verdict};
+use crate::wire::send_buffer::SendBuffer;
+
+/// One looked-up object.
+#[derive(Debug)]
+pub(super) struct Binding<W> {
+    object: Arc<str>,
+    descriptor: &'static Descriptor,
+    state: State,
+    waiters: Vec<W>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// LOOKUP is to be sent when a link is up.
+    Unasked,
+    /// LOOKUP was sent on this link.
+    Asked,
+    /// The server has it.
+    Bound { verdicts: Vec<Verdict>, methods: Box<str> },
+    /// The server has not, or it could not be asked.
+    Failed(CallError),
+}
+
+impl<W> Client<W> {
+    /// A handle for an object; asks the server unless it has answered before.
+    ///
+    /// # Errors
+    /// If as many objects were looked up as [`Limits::handles`](crate::Limits::handles) allows.
+    pub(crate) fn bind(
+        &mut self,
+        object: &Arc<str>,
+        descriptor: &'static Descriptor,
+        out: &mut SendBuffer,
+    ) -> Result<Handle, CallError> {
+        let same = |binding: &Binding<W>| {
+            binding.object == *object && std::ptr::eq(binding.descriptor, descriptor)
+        };
+        let index = match self.bindings.iter().position(same) {
+            Some(index) => index,
+            None if self.bindings.len() >= self.config.limits.handles => return Err(too_many()),
+            None => {
+                let waiters = Vec::new();
+                let object = object.clone();
+                self.bindings.push(Binding { object, descriptor, state: State::Unasked, waiters });
+                self.bindings.len() - 1
+            }
+        };
+        if matches!(self.bindings[index].state, State::Failed(_)) {
+            self.bindings[index].state = State::Unasked;
+        }
+        self.ask(index, out);
+        Ok(index as Handle)
+    }
+
+    /// What came of a lookup; leaves `waiter` if nothing did yet.
+    pub(crate) fn bound(
+        &mut self,
+        handle: Handle,
+        waiter: impl FnOnce() -> W,
+    ) -> Option<Result<(), CallError>> {
+        let binding = self.bindings.get_mut(handle as usize)?;
+        match &binding.state {
+            State::Bound { .. } => Some(Ok(())),
+            State::Failed(error) => Some(Err(error.clone())),
+            State::Unasked | State::Asked => {
+                binding.waiters.push(waiter());
+                None
+            }
+        }
+    }
+
+    /// Asks for every object that the session does not know.
+    pub(super) fn ask_all(&mut self, new_session: bool, out: &mut SendBuffer) {
+        for index in 0..self.bindings.len() {
+            let state = &mut self.bindings[index].state;
+            if new_session || matches!(state, State::Asked) {
+                *state = State::Unasked;
+            }
+            self.ask(index, out);
+        }
+    }
+
+    /// No link could be made: whoever waits for a lookup is told.
+    pub(super) fn fail_bindings(&mut self, error: &CallError) {
+        for binding in &mut self.bindings {
+            if !binding.waiters.is_empty() {
+                binding.state = State::Failed(error.clone());
+                self.woken.append(&mut binding.waiters);
+            }
+        }
+    }
+
+    /// The server's answer to LOOKUP.
+    pub(super) fn on_bound(
+        &mut self,
+        handle: Handle,
+        result: &BoundResult<'_>,
+    ) -> Result<(), Violation> {
+        let Some(binding) = self.bindings.get_mut(handle as usize) else {
+            return Err(Violation("BOUND for a handle that was not asked for"));
+        };
+        binding.state = match result {
+            BoundResult::Object { verdicts, .. }
+                if verdicts.len() != binding.descriptor.methods.len() =>
+            {
+                return Err(Violation("BOUND with a wrong number of methods"));
+            }
+            BoundResult::Object { verdicts, methods } => {
+                State::Bound { verdicts: verdicts.clone(), methods: (*methods).into() }
+            }
+            BoundResult::Failed { code, text } => {
+                State::Failed(code.into_error((*text).into(), Execution::NotExecuted))
+            }
+        };
+        self.woken.append(&mut binding.waiters);
+        Ok(())
+    }
+
+    /// Whether the server's object has the method, as far as it said.
+    #[inline]
+    pub(super) fn check_binding(&self, handle: Handle, method: u32) -> Result<(), CallError> {
+        match self.bindings.get(handle as usize) {
+            Some(Binding { state: State::Bound { verdicts, methods }, descriptor, .. }) => {
+                match verdicts.get(method as usize) {
+                    Some(Verdict::Callable) => Ok(()),
+                    verdict => Err(no_such_method(descriptor, method, verdict, methods)),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, index: usize, out: &mut SendBuffer) {
+        let binding = &mut self.bindings[index];
+        if !self.link.is_up() || !matches!(binding.state, State::Unasked) {
+            return;
+        }
+        let methods = binding.descriptor.methods.iter();
+        let lookup = Lookup {
+            handle: index as Handle,
+            object: &binding.object,
+            interface: binding.descriptor.name,
+            methods: methods.map(|method| (method.id, method.semantics)).collect(),
+        };
+        frame::put_lookup(&lookup, out.small());
+        binding.state = State::Asked;
+    }
+}
+
+fn no_such_method(
+    descriptor: &Descriptor,
+    method: u32,
+    verdict: Option<&Verdict>,
+    methods: &str,
+) -> CallError {
+    let signature = descriptor.methods.get(method as usize).map_or("?", |m| m.signature);
+    let detail = match verdict {
+        Some(Verdict::Weaker) => {
+            format!(
+                "the server promises less for `{signature}` than this interface; it has {methods}"
+            )
+        }
+        _ => format!("`{signature}`; the server's {} has {methods}", descriptor.name),
+    };
+    CallError::NoSuchMethod(Refusal { detail: detail.into(), execution: Execution::NotExecuted })
+}
+
+fn too_many() -> CallError {
+    CallError::Busy(Refusal {
+        detail: "too many objects of this server were looked up; raise `Limits::handles`".into(),
+        execution: Execution::NotExecuted,
+    })
+}

@@ -1,0 +1,127 @@
+//! What a client does with the frames that its server sends.
+
+use super::slots::{Answer, State, Why};
+use super::{Client, Violation};
+use crate::error::{CallError, FailureCode};
+use crate::id::Seq;
+use crate::semantics::{Execution, Semantics};
+use crate::time::Time;
+use crate::wire::frame::{Frame, Kind, Reply, ReplyStatus, put_nonce};
+use crate::wire::send_buffer::SendBuffer;
+
+use super::link::Link;
+
+impl<W> Client<W> {
+    /// Handles one frame of the newest link. Fragments and CLOSE are the driver's.
+    ///
+    /// # Errors
+    /// [`Violation`] if the server broke the protocol; the link must be closed, and another may be tried.
+    #[inline]
+    pub(crate) fn handle(
+        &mut self,
+        now: Time,
+        frame: &Frame<'_>,
+        out: &mut SendBuffer,
+    ) -> Result<(), Violation> {
+        if let Frame::Welcome(welcome) = frame {
+            return self.on_welcome(now, welcome, out);
+        }
+        let Link::Up { heard, pinged, .. } = &mut self.link else {
+            return Err(Violation("a frame before WELCOME"));
+        };
+        *heard = now;
+        *pinged = None;
+        match frame {
+            Frame::Reply(reply) => self.on_reply(now, reply),
+            Frame::Executing { seq } => self.on_executing(now, *seq),
+            Frame::Stale { seq } => self.on_stale(*seq),
+            Frame::Bound { handle, result } => self.on_bound(*handle, result),
+            Frame::GoAway { known } => {
+                self.on_go_away(now, known);
+                Ok(())
+            }
+            Frame::NeedAck => {
+                self.acks.flush(out);
+                Ok(())
+            }
+            Frame::Ping(nonce) => {
+                put_nonce(Kind::Pong, *nonce, out.small());
+                Ok(())
+            }
+            Frame::Pong(_) => Ok(()),
+            _ => Err(Violation("a frame that servers do not send")),
+        }
+    }
+
+    /// To be called when a batch of frames was handled: acknowledges what piled up out of order.
+    #[inline]
+    pub(crate) fn after_input(&mut self, now: Time, out: &mut SendBuffer) {
+        self.acks.flush_if_many(self.config.limits.ack_batch, out);
+        if !self.queue.is_empty() {
+            self.flush_queue(now, out);
+        }
+    }
+
+    #[inline]
+    fn on_reply(&mut self, now: Time, reply: &Reply<'_>) -> Result<(), Violation> {
+        let Some(&index) = self.by_seq.get(&reply.seq) else {
+            let next = self.session.as_ref().map_or(0, |session| session.next_seq);
+            // A repeat of a reply that was taken is normal after a resume.
+            return if reply.seq < next { Ok(()) } else { Err(Violation("a reply to no call")) };
+        };
+        let Some(slot) = self.slots.at_mut(index) else { return Ok(()) };
+        if slot.state == State::Queued {
+            // It answers a copy that an earlier link had brought there.
+            slot.sent_before = true;
+        }
+        let answer = match reply.status {
+            ReplyStatus::Ok | ReplyStatus::MethodError => {
+                slot.body.clear();
+                slot.body.extend_from_slice(reply.body);
+                match reply.status {
+                    ReplyStatus::Ok => Answer::Ok,
+                    _ => Answer::MethodError,
+                }
+            }
+            ReplyStatus::Failed(code) => Answer::Failed(self.failure(index, code, reply.body)),
+            ReplyStatus::Fenced => {
+                let why = Self::why_of(slot.state);
+                self.fail_with(now, index, why, Execution::NotExecuted, false);
+                return Ok(());
+            }
+        };
+        self.finish(now, index, answer);
+        Ok(())
+    }
+
+    fn failure(&self, index: u32, code: FailureCode, text: &[u8]) -> CallError {
+        let detail = String::from_utf8_lossy(text).into_owned().into_boxed_str();
+        let again = self.slots.at(index).is_some_and(|slot| {
+            slot.semantics == Semantics::AtLeastOnce && (slot.attempt > 1 || slot.sent_before)
+        });
+        let execution = if again { Execution::Unknown } else { code.execution() };
+        code.into_error(detail, execution)
+    }
+
+    fn on_executing(&mut self, now: Time, seq: Seq) -> Result<(), Violation> {
+        if let Some(&index) = self.by_seq.get(&seq)
+            && let Some(slot) = self.slots.at_mut(index)
+            && let State::Resolving(why) = slot.state
+        {
+            let started = why == Why::Deadline;
+            self.fail_given_up(now, index, why, started);
+        }
+        Ok(())
+    }
+
+    /// The server holds a call for finished that is not: one of the two is wrong.
+    fn on_stale(&mut self, seq: Seq) -> Result<(), Violation> {
+        if let Some(&index) = self.by_seq.get(&seq) {
+            let execution = Execution::Unknown;
+            let reason = "it holds an unfinished call for finished".into();
+            self.fail(index, CallError::Protocol { reason, execution });
+            return Err(Violation("STALE for an unfinished call"));
+        }
+        Ok(())
+    }
+}

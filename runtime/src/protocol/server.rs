@@ -1,0 +1,605 @@
+//! The server's machine for one session: duplicates, saved replies, fences.
+//!
+//! Answers one question: may this call run now? A record exists before the handler's first instruction, and leaves only
+//! when the client has acknowledged it or together with the whole session; never alone. Holds no sockets, no clock and
+//! no objects: the driver says what it knows of handle and method, runs the handler, and brings the outcome.
+
+mod budget;
+mod record;
+mod replay;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+pub(crate) use budget::ProcessBudget;
+use record::{Body, Record, State};
+use replay::Replay;
+pub(crate) use sessions::{HandshakeError, Sessions, Welcomed};
+
+use super::client::Violation;
+use super::finished::{Finished, to_ranges};
+use super::seq_map::SeqMap;
+use crate::error::FailureCode;
+use crate::id::{NodeId, Seq, SessionId};
+use crate::limits::Limits;
+use crate::semantics::Semantics;
+use crate::time::Time;
+use crate::wire::frame::{self, Call, FRAGMENT, Kind, Ranges, ReplyStatus};
+use crate::wire::send_buffer::SendBuffer;
+
+/// What one run of a server keeps for one client.
+pub(crate) struct ServerSession {
+    id: SessionId,
+    client: NodeId,
+    limits: Arc<Limits>,
+    budget: Arc<ProcessBudget>,
+    /// Largest message that the client accepts, in bytes.
+    max_message: usize,
+    /// What the client said is finished.
+    finished: Finished,
+    /// Highest number seen, or passed by the floor.
+    max: Seq,
+    records: SeqMap<Record>,
+    /// Records of running calls whose callers have given up.
+    orphans: usize,
+    /// Running calls without a record: those under maybe.
+    unrecorded: usize,
+    /// Running calls with a record.
+    running: usize,
+    /// Bytes of saved replies.
+    reply_bytes: usize,
+    replay: Replay,
+    /// Answered calls whose replies are to be written when the link has room, in order.
+    to_send: VecDeque<Seq>,
+    /// Number of the newest link, and whether it is up.
+    link: u64,
+    attached: bool,
+    draining: bool,
+    /// When the link was lost.
+    detached: Time,
+    /// When the oldest reply that the client does not acknowledge was saved or asked about, and how often it was.
+    unacknowledged: Option<Time>,
+    solicitations: u32,
+}
+
+/// What the driver knows of the method that a call names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target<'a> {
+    /// It can be run.
+    Method { semantics: Semantics, oneway: bool },
+    /// It cannot; nothing runs.
+    Refused { code: FailureCode, text: &'a str },
+}
+
+/// What is to be done about a CALL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Run it, and bring the outcome to [`ServerSession::complete`].
+    Run,
+    /// Nothing: it runs already, was answered from its record, is refused or is stale.
+    Handled,
+}
+
+/// What is to be done about RESOLVE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    /// It runs, and its caller has given up: tell the handler.
+    Cancel,
+    /// Nothing.
+    Handled,
+}
+
+impl ServerSession {
+    /// An empty session.
+    pub(crate) fn new(
+        id: SessionId,
+        client: NodeId,
+        limits: Arc<Limits>,
+        budget: Arc<ProcessBudget>,
+    ) -> ServerSession {
+        ServerSession {
+            id,
+            client,
+            max_message: limits.message,
+            limits,
+            budget,
+            finished: Finished::default(),
+            max: 0,
+            records: SeqMap::default(),
+            orphans: 0,
+            unrecorded: 0,
+            running: 0,
+            reply_bytes: 0,
+            replay: Replay::default(),
+            to_send: VecDeque::new(),
+            link: 0,
+            attached: false,
+            draining: false,
+            detached: Time::ZERO,
+            unacknowledged: None,
+            solicitations: 0,
+        }
+    }
+
+    /// Who the session is for.
+    pub(crate) fn client(&self) -> NodeId {
+        self.client
+    }
+
+    /// The session's name.
+    pub(crate) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Decides about a CALL before anything of it runs: answers it from its record, refuses it, or admits it.
+    ///
+    /// # Errors
+    /// [`Violation`] if no correct client sends this.
+    #[inline]
+    pub(crate) fn admit(
+        &mut self,
+        now: Time,
+        call: &Call<'_>,
+        target: Target<'_>,
+        out: &mut SendBuffer,
+    ) -> Result<Admission, Violation> {
+        let seq = call.seq;
+        if call.floor > self.finished.floor() {
+            self.finish_below(call.floor)?;
+        }
+        let unrecorded = match target {
+            Target::Method { semantics, oneway } => oneway || semantics == Semantics::Maybe,
+            Target::Refused { .. } => false,
+        };
+        if unrecorded {
+            return self.admit_unrecorded(call, target, out);
+        }
+        if self.finished.contains(seq) && !cfg_canary!("finished_calls_are_new") {
+            frame::put_seq(Kind::Stale, seq, out.small());
+            return Ok(Admission::Handled);
+        }
+        if seq <= self.max
+            && let Some(record) = self.records.get_mut(&seq)
+        {
+            record.attempts = record.attempts.max(call.attempt);
+            if cfg_canary!("duplicates_run") {
+                return Ok(Admission::Run);
+            }
+            self.send_again(seq, out);
+            return Ok(Admission::Handled);
+        }
+        self.admit_new(now, call, target, out)
+    }
+
+    fn admit_new(
+        &mut self,
+        now: Time,
+        call: &Call<'_>,
+        target: Target<'_>,
+        out: &mut SendBuffer,
+    ) -> Result<Admission, Violation> {
+        self.check_new(call.seq)?;
+        let refused = match target {
+            Target::Refused { code, text } => Some((code, text)),
+            Target::Method { .. } => self.refusal(call),
+        };
+        self.max = self.max.max(call.seq);
+        if let Some((code, text)) = refused {
+            // Whatever it promises: a copy that comes later must not run either.
+            self.replay.insert(call.seq);
+            let status = ReplyStatus::Failed(code);
+            if !cfg_canary!("refusals_are_forgotten") {
+                let record = Record::answered(status, Body::of(text.as_bytes()));
+                self.records.insert(call.seq, record);
+                self.note_unacknowledged(now);
+            }
+            frame::put_reply(call.seq, status, text.as_bytes(), out.small());
+            return Ok(Admission::Handled);
+        }
+        let Target::Method { semantics, .. } = target else { return Ok(Admission::Handled) };
+        self.running += 1;
+        self.budget.begin();
+        self.records.insert(call.seq, Record::running(semantics, call.attempt));
+        Ok(Admission::Run)
+    }
+
+    /// A call under maybe: no record, only a window of numbers against repeats.
+    fn admit_unrecorded(
+        &mut self,
+        call: &Call<'_>,
+        target: Target<'_>,
+        out: &mut SendBuffer,
+    ) -> Result<Admission, Violation> {
+        if call.seq > self.max.saturating_add(MAX_JUMP) {
+            return Err(Violation("a call number far ahead"));
+        }
+        if !self.replay.insert(call.seq) && !cfg_canary!("maybe_without_replay_window") {
+            return Ok(Admission::Handled);
+        }
+        self.max = self.max.max(call.seq);
+        if let Some((code, text)) = self.refusal(call) {
+            if !matches!(target, Target::Method { oneway: true, .. }) {
+                let status = ReplyStatus::Failed(code);
+                frame::put_reply(call.seq, status, text.as_bytes(), out.small());
+            }
+            return Ok(Admission::Handled);
+        }
+        self.unrecorded += 1;
+        self.budget.begin();
+        Ok(Admission::Run)
+    }
+
+    /// Why a call that could run is not begun, if it is not.
+    #[inline]
+    fn refusal(&self, call: &Call<'_>) -> Option<(FailureCode, &'static str)> {
+        let reserve = self.limits.reply_reserve;
+        if self.draining && !cfg_canary!("runs_while_draining") {
+            Some((FailureCode::ShuttingDown, "it takes no more calls"))
+        } else if call.deadline_ms == Some(0) {
+            Some((FailureCode::Expired, "no time was left when it arrived"))
+        } else if self.records.len() + self.unrecorded >= self.limits.window {
+            Some((FailureCode::Busy, "calls that were given up are still running"))
+        } else if self.reply_bytes + (self.running + 1) * reserve > self.limits.reply_bytes {
+            Some((FailureCode::Busy, "too many reply bytes are unacknowledged"))
+        } else if !self.budget.may_begin(&self.limits) {
+            Some((FailureCode::Busy, "the process is at a limit of running calls or saved replies"))
+        } else {
+            None
+        }
+    }
+
+    /// Whether a correct client can use this number for a call or a fence that has no record.
+    fn check_new(&self, seq: Seq) -> Result<(), Violation> {
+        if seq > self.max.saturating_add(MAX_JUMP) {
+            Err(Violation("a call number far ahead"))
+        } else if self.records.len() - self.orphans >= self.limits.window {
+            Err(Violation("more unacknowledged calls than the window allows"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The handler's outcome: saved if the semantics says so, and sent if a link is up.
+    #[inline]
+    pub(crate) fn complete(
+        &mut self,
+        now: Time,
+        seq: Seq,
+        status: ReplyStatus,
+        body: &mut Vec<u8>,
+        out: Option<&mut SendBuffer>,
+    ) {
+        self.budget.end();
+        let Some(record) = self.records.get_mut(&seq) else {
+            self.unrecorded = self.unrecorded.saturating_sub(1);
+            if let Some(out) = out {
+                self.send_once(seq, status, body, out);
+            }
+            return;
+        };
+        self.running = self.running.saturating_sub(1);
+        if record.orphan {
+            self.records.remove(&seq);
+            self.orphans -= 1;
+            return;
+        }
+        if record.semantics == Semantics::AtLeastOnce {
+            // No memory after the reply: if it is lost, the client asks again and the method runs again.
+            self.records.remove(&seq);
+            if let Some(out) = out {
+                self.send_once(seq, status, body, out);
+            }
+            return;
+        }
+        if cfg_canary!("panic_resets_the_record")
+            && status == ReplyStatus::Failed(FailureCode::Panicked)
+        {
+            self.records.remove(&seq);
+        }
+        self.save(now, seq, status, body, out);
+    }
+
+    fn save(
+        &mut self,
+        now: Time,
+        seq: Seq,
+        status: ReplyStatus,
+        body: &mut Vec<u8>,
+        out: Option<&mut SendBuffer>,
+    ) {
+        let (status, saved) = match self.too_large(body.len()) {
+            Some(text) => {
+                (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
+            }
+            None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
+            None => (status, Body::of(body)),
+        };
+        self.reply_bytes += saved.bytes().len();
+        self.budget.save(saved.bytes().len());
+        if let Some(record) = self.records.get_mut(&seq) {
+            record.state = State::Answered { status, body: saved };
+        }
+        self.note_unacknowledged(now);
+        match out {
+            Some(out) if self.to_send.is_empty() && out.pending() < self.limits.send_buffer => {
+                self.write(seq, out);
+            }
+            // Written when the link has room, or by the next link.
+            Some(_) => self.to_send.push_back(seq),
+            None => {}
+        }
+    }
+
+    /// RESOLVE: the caller has given up and asks whether it ran.
+    pub(crate) fn resolve(
+        &mut self,
+        now: Time,
+        seq: Seq,
+        out: &mut SendBuffer,
+    ) -> Result<Resolved, Violation> {
+        if self.finished.contains(seq) {
+            frame::put_seq(Kind::Stale, seq, out.small());
+            return Ok(Resolved::Handled);
+        }
+        if let Some(record) = self.records.get(&seq) {
+            if matches!(record.state, State::Running) {
+                frame::put_seq(Kind::Executing, seq, out.small());
+                return Ok(Resolved::Cancel);
+            }
+            self.send_again(seq, out);
+            return Ok(Resolved::Handled);
+        }
+        self.check_new(seq)?;
+        self.max = self.max.max(seq);
+        self.replay.insert(seq);
+        if !cfg_canary!("resolve_does_not_fence") {
+            self.records.insert(seq, Record::answered(ReplyStatus::Fenced, Body::of(b"")));
+            self.note_unacknowledged(now);
+        }
+        frame::put_reply(seq, ReplyStatus::Fenced, b"", out.small());
+        Ok(Resolved::Handled)
+    }
+
+    /// CALL_ACK: all calls below `floor` and in `ranges` are finished at the client.
+    pub(crate) fn acknowledge(&mut self, floor: Seq, ranges: &Ranges) -> Result<(), Violation> {
+        self.finish_below(floor)?;
+        for &(start, end) in ranges {
+            if end > self.max.saturating_add(MAX_JUMP) {
+                return Err(Violation("an acknowledgement far ahead"));
+            }
+            self.forget(start, end);
+            self.finished.insert_range(start, end);
+        }
+        if self.finished.gaps() > self.limits.window + 1 {
+            return Err(Violation("acknowledgements with more gaps than the window allows"));
+        }
+        Ok(())
+    }
+
+    /// A new link takes over, older ones get nothing any more. Returns the calls that the session knows.
+    pub(crate) fn attach(
+        &mut self,
+        link: u64,
+        max_message: u64,
+        finished: Option<(Seq, &Ranges)>,
+    ) -> Result<Ranges, Violation> {
+        if let Some((floor, ranges)) = finished {
+            self.acknowledge(floor, ranges)?;
+        }
+        self.link = link;
+        self.attached = true;
+        self.max_message =
+            usize::try_from(max_message).unwrap_or(usize::MAX).min(self.limits.message);
+        let known = self.known();
+        let answered = |seq: &Seq| self.records.get(seq).is_some_and(Record::is_answered);
+        self.to_send = seqs(&known).filter(answered).collect();
+        Ok(known)
+    }
+
+    /// The link is lost. Nothing is sent until another is attached; an older link's end says nothing.
+    pub(crate) fn detach(&mut self, now: Time, link: u64) {
+        if link == self.link {
+            self.attached = false;
+            self.detached = now;
+            self.to_send.clear();
+        }
+    }
+
+    /// Whether this link is the newest.
+    #[inline]
+    pub(crate) fn is_newest(&self, link: u64) -> bool {
+        self.link == link
+    }
+
+    /// Whether the session may be dropped, records and all: its client has been silent for too long.
+    pub(crate) fn is_expired(&self, now: Time) -> bool {
+        !self.attached && self.detached + self.limits.session_ttl <= now
+    }
+
+    /// Writes the replies that waited for room.
+    pub(crate) fn flush(&mut self, out: &mut SendBuffer) {
+        while out.pending() < self.limits.send_buffer {
+            let Some(seq) = self.to_send.pop_front() else { return };
+            self.write(seq, out);
+        }
+    }
+
+    /// Whether replies wait for room.
+    pub(crate) fn has_waiting_replies(&self) -> bool {
+        !self.to_send.is_empty()
+    }
+
+    /// From now on nothing new begins; tells the client what there is.
+    pub(crate) fn drain(&mut self, out: Option<&mut SendBuffer>) {
+        self.draining = true;
+        let known = if cfg_canary!("goaway_names_no_calls") { Ranges::new() } else { self.known() };
+        if let Some(out) = out {
+            frame::put_go_away(&known, out.small());
+        }
+    }
+
+    /// How many handlers run.
+    pub(crate) fn running(&self) -> usize {
+        self.running + self.unrecorded
+    }
+
+    /// Saved replies that the client has not acknowledged, and their bytes.
+    pub(crate) fn saved(&self) -> (usize, usize) {
+        (self.records.len() - self.running, self.reply_bytes)
+    }
+
+    /// How often the client sent this call so far; 1 if it keeps no record.
+    pub(crate) fn attempts(&self, seq: Seq) -> u32 {
+        self.records.get(&seq).map_or(1, |record| record.attempts)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub(crate) fn next_timeout(&self) -> Time {
+        match self.unacknowledged {
+            Some(since) if self.attached => since + self.limits.ack_solicit,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// Asks the client to acknowledge what it has; one that never does breaks the protocol.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Time,
+        out: &mut SendBuffer,
+    ) -> Result<(), Violation> {
+        if self.next_timeout() <= now {
+            if self.solicitations >= MAX_SOLICITATIONS {
+                return Err(Violation("replies are never acknowledged"));
+            }
+            self.solicitations += 1;
+            self.unacknowledged = Some(now);
+            frame::put_empty(Kind::NeedAck, out.small());
+        }
+        Ok(())
+    }
+
+    /// All records whose callers wait.
+    fn known(&self) -> Ranges {
+        let live = self.records.iter().filter(|(_, record)| !record.orphan);
+        let mut seqs: Vec<Seq> = live.map(|(&seq, _)| seq).collect();
+        seqs.sort_unstable();
+        to_ranges(seqs)
+    }
+
+    #[inline]
+    fn finish_below(&mut self, floor: Seq) -> Result<(), Violation> {
+        if floor > self.max.saturating_add(MAX_JUMP) {
+            return Err(Violation("a floor far ahead"));
+        }
+        let old = self.finished.floor();
+        if floor > old {
+            self.forget(old, floor);
+            self.finished.raise(floor);
+            // The floor passes calls that were given up before they came.
+            self.max = self.max.max(floor - 1);
+        }
+        Ok(())
+    }
+
+    /// Drops the records of finished calls; those that run go on as orphans.
+    fn forget(&mut self, start: Seq, end: Seq) {
+        if end.saturating_sub(start) <= 2 * self.records.len() as u64 {
+            for seq in start..end {
+                self.forget_one(seq);
+            }
+        } else {
+            let inside = self.records.keys().copied().filter(|seq| (start..end).contains(seq));
+            for seq in inside.collect::<Vec<_>>() {
+                self.forget_one(seq);
+            }
+        }
+    }
+
+    #[inline]
+    fn forget_one(&mut self, seq: Seq) {
+        let Some(record) = self.records.get_mut(&seq) else { return };
+        if let State::Answered { body, .. } = &record.state {
+            let bytes = body.bytes().len();
+            self.reply_bytes -= bytes.min(self.reply_bytes);
+            self.budget.unsave(bytes);
+            self.records.remove(&seq);
+            self.solicitations = 0;
+            if self.records.len() == self.running {
+                self.unacknowledged = None;
+            }
+        } else if !record.orphan {
+            record.orphan = true;
+            self.orphans += 1;
+        }
+    }
+
+    fn note_unacknowledged(&mut self, now: Time) {
+        self.unacknowledged.get_or_insert(now);
+    }
+
+    fn too_large(&self, bytes: usize) -> Option<&'static str> {
+        if bytes > self.max_message {
+            Some("the encoded result is larger than the client accepts")
+        } else if bytes > self.limits.reply_reserve && !self.budget.may_save(bytes, &self.limits) {
+            Some("the server has no room to save so large a result")
+        } else {
+            None
+        }
+    }
+
+    /// Sends a reply that is not kept.
+    fn send_once(&self, seq: Seq, status: ReplyStatus, body: &mut Vec<u8>, out: &mut SendBuffer) {
+        if let Some(text) = self.too_large(body.len()) {
+            let status = ReplyStatus::Failed(FailureCode::ReplyTooLarge);
+            frame::put_reply(seq, status, text.as_bytes(), out.small());
+        } else if body.len() <= FRAGMENT {
+            frame::put_reply(seq, status, body, out.small());
+        } else {
+            let head = frame::reply_message_head(seq, status);
+            out.push_large(seq, head, std::mem::take(body).into());
+        }
+    }
+
+    /// Answers a repeat: from the record, or not yet.
+    fn send_again(&mut self, seq: Seq, out: &mut SendBuffer) {
+        if out.pending() < self.limits.send_buffer {
+            self.write(seq, out);
+        } else if !self.to_send.contains(&seq) {
+            self.to_send.push_back(seq);
+        }
+    }
+
+    fn write(&self, seq: Seq, out: &mut SendBuffer) {
+        let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(&seq)
+        else {
+            return;
+        };
+        match body {
+            Body::Large(bytes) => {
+                if !out.has_unsent(seq) {
+                    let head = frame::reply_message_head(seq, *status);
+                    out.push_large(seq, head, bytes.clone());
+                }
+            }
+            small => frame::put_reply(seq, *status, small.bytes(), out.small()),
+        }
+    }
+}
+
+impl Drop for ServerSession {
+    fn drop(&mut self) {
+        self.budget.unsave(self.reply_bytes);
+    }
+}
+
+fn seqs(ranges: &Ranges) -> impl Iterator<Item = Seq> + '_ {
+    ranges.iter().flat_map(|&(start, end)| start..end)
+}
+
+/// How far ahead of all numbers seen a new one may be.
+const MAX_JUMP: u64 = 1 << 32;
+/// How often a client that acknowledges nothing is asked before its link is closed.
+const MAX_SOLICITATIONS: u32 = 8;

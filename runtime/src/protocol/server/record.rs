@@ -1,0 +1,79 @@
+//! What a server keeps of one call until the client has acknowledged it.
+
+use bytes::Bytes;
+
+use crate::semantics::Semantics;
+use crate::wire::frame::ReplyStatus;
+
+/// One call's record.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) state: State,
+    pub(super) semantics: Semantics,
+    /// It runs, and its caller has given up: the outcome is dropped when it comes.
+    pub(super) orphan: bool,
+    /// The highest attempt number that the client sent.
+    pub(super) attempts: u32,
+}
+
+/// Where it stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// A handler was begun.
+    Running,
+    /// The answer, to be sent again until it is acknowledged. Refusals and fences are answers.
+    Answered { status: ReplyStatus, body: Body },
+}
+
+/// A saved reply; short ones live in the record.
+#[derive(Debug)]
+pub(super) enum Body {
+    Short { length: u8, bytes: [u8; SHORT] },
+    Heap(Box<[u8]>),
+    Large(Bytes),
+}
+
+impl Record {
+    pub(super) fn running(semantics: Semantics, attempts: u32) -> Record {
+        Record { state: State::Running, semantics, orphan: false, attempts }
+    }
+
+    pub(super) fn answered(status: ReplyStatus, body: Body) -> Record {
+        let state = State::Answered { status, body };
+        Record { state, semantics: Semantics::AtMostOnce, orphan: false, attempts: 1 }
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.state, State::Answered { .. })
+    }
+}
+
+impl Body {
+    /// A copy of a small reply.
+    #[inline]
+    pub(super) fn of(reply: &[u8]) -> Body {
+        if reply.len() > SHORT {
+            return Body::Heap(reply.into());
+        }
+        let mut bytes = [0; SHORT];
+        bytes[..reply.len()].copy_from_slice(reply);
+        Body::Short { length: reply.len() as u8, bytes }
+    }
+
+    /// A large reply, shared with the send buffer.
+    pub(super) fn large(reply: Vec<u8>) -> Body {
+        Body::Large(reply.into())
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Body::Short { length, bytes } => &bytes[..usize::from(*length)],
+            Body::Heap(bytes) => bytes,
+            Body::Large(bytes) => bytes,
+        }
+    }
+}
+
+/// Longest reply in bytes that needs no allocation of its own.
+const SHORT: usize = 30;

@@ -1,0 +1,271 @@
+//! Frames to bytes: each function appends one whole frame to a buffer.
+
+use super::{
+    BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Hello, Kind, Lookup, MAGIC, Part, Ranges,
+    ReplyStatus, VERSION, Verdict, Welcome,
+};
+use crate::id::{Handle, Seq};
+use crate::wire::varint;
+
+/// Appends CALL with its arguments.
+#[inline]
+pub(crate) fn put_call(call: &Call<'_>, into: &mut Vec<u8>) {
+    let mut head = Head::default();
+    call_head(call, &mut head);
+    varint::put((head.length + call.arguments.len()) as u64, into);
+    into.extend_from_slice(head.bytes());
+    into.extend_from_slice(call.arguments);
+}
+
+/// Type and header of CALL without the arguments: the start of a message that travels in fragments.
+pub(crate) fn call_message_head(call: &Call<'_>) -> Vec<u8> {
+    let mut head = Head::default();
+    call_head(call, &mut head);
+    head.bytes().to_vec()
+}
+
+/// Appends REPLY with its body.
+#[inline]
+pub(crate) fn put_reply(seq: Seq, status: ReplyStatus, body: &[u8], into: &mut Vec<u8>) {
+    let mut head = Head::default();
+    reply_head(seq, status, &mut head);
+    varint::put((head.length + body.len()) as u64, into);
+    into.extend_from_slice(head.bytes());
+    into.extend_from_slice(body);
+}
+
+/// Type and header of REPLY without the body.
+pub(crate) fn reply_message_head(seq: Seq, status: ReplyStatus) -> Vec<u8> {
+    let mut head = Head::default();
+    reply_head(seq, status, &mut head);
+    head.bytes().to_vec()
+}
+
+/// Appends length, type and header of FRAGMENT; `size` bytes of the message must follow.
+pub(crate) fn put_fragment_head(seq: Seq, part: Part, size: usize, into: &mut Vec<u8>) {
+    let mut head = Head::default();
+    let flags = match part {
+        Part::First { .. } => 0,
+        Part::Middle => 1,
+        Part::Last => 2,
+        Part::Abort => 3,
+    };
+    head.byte(kind(Kind::Fragment, flags));
+    head.number(seq);
+    if let Part::First { total } = part {
+        head.number(total);
+    }
+    varint::put((head.length + size) as u64, into);
+    into.extend_from_slice(head.bytes());
+}
+
+/// Appends HELLO.
+pub(crate) fn put_hello(hello: &Hello, into: &mut Vec<u8>) {
+    framed(kind(Kind::Hello, u8::from(hello.resume.is_some())), into, |body| {
+        body.extend_from_slice(&MAGIC);
+        body.push(VERSION);
+        body.extend_from_slice(hello.client.0.as_bytes());
+        body.extend_from_slice(&hello.nonce.to_be_bytes());
+        varint::put(hello.link, body);
+        varint::put(hello.max_message, body);
+        if let Some(resume) = &hello.resume {
+            body.extend_from_slice(&resume.session.0.to_be_bytes());
+            varint::put(resume.floor, body);
+            put_ranges(resume.floor, &resume.ranges, body);
+        }
+    });
+}
+
+/// Appends WELCOME.
+pub(crate) fn put_welcome(welcome: &Welcome, into: &mut Vec<u8>) {
+    framed(kind(Kind::Welcome, u8::from(welcome.resumed)), into, |body| {
+        body.extend_from_slice(&welcome.nonce.to_be_bytes());
+        body.extend_from_slice(welcome.server.0.as_bytes());
+        body.extend_from_slice(&welcome.boot.0.to_be_bytes());
+        body.extend_from_slice(&welcome.session.0.to_be_bytes());
+        varint::put(welcome.window, body);
+        varint::put(welcome.request_bytes, body);
+        varint::put(welcome.reply_bytes, body);
+        varint::put(welcome.max_message, body);
+        put_ranges(0, &welcome.known, body);
+    });
+}
+
+/// Appends CLOSE.
+pub(crate) fn put_close(code: CloseCode, text: &str, into: &mut Vec<u8>) {
+    framed(kind(Kind::Close, 0), into, |body| {
+        body.push(code as u8);
+        body.extend_from_slice(text.as_bytes());
+    });
+}
+
+/// Appends GOAWAY.
+pub(crate) fn put_go_away(known: &Ranges, into: &mut Vec<u8>) {
+    framed(kind(Kind::GoAway, 0), into, |body| put_ranges(0, known, body));
+}
+
+/// Appends CALL_ACK.
+pub(crate) fn put_call_ack(floor: Seq, ranges: &Ranges, into: &mut Vec<u8>) {
+    framed(kind(Kind::CallAck, 0), into, |body| {
+        varint::put(floor, body);
+        put_ranges(floor, ranges, body);
+    });
+}
+
+/// Appends PING or PONG.
+pub(crate) fn put_nonce(frame: Kind, nonce: u64, into: &mut Vec<u8>) {
+    framed(kind(frame, 0), into, |body| body.extend_from_slice(&nonce.to_be_bytes()));
+}
+
+/// Appends RESOLVE, EXECUTING or STALE.
+pub(crate) fn put_seq(frame: Kind, seq: Seq, into: &mut Vec<u8>) {
+    framed(kind(frame, 0), into, |body| varint::put(seq, body));
+}
+
+/// Appends NEED_ACK.
+pub(crate) fn put_empty(frame: Kind, into: &mut Vec<u8>) {
+    framed(kind(frame, 0), into, |_| {});
+}
+
+/// Appends LOOKUP.
+pub(crate) fn put_lookup(lookup: &Lookup<'_>, into: &mut Vec<u8>) {
+    framed(kind(Kind::Lookup, 0), into, |body| {
+        varint::put(u64::from(lookup.handle), body);
+        put_text(lookup.object, body);
+        put_text(lookup.interface, body);
+        varint::put(lookup.methods.len() as u64, body);
+        for (id, semantics) in &lookup.methods {
+            body.extend_from_slice(&id.0.to_be_bytes());
+            body.push(semantics.to_wire());
+        }
+    });
+}
+
+/// Appends BOUND.
+pub(crate) fn put_bound(handle: Handle, result: &BoundResult<'_>, into: &mut Vec<u8>) {
+    let failed = u8::from(matches!(result, BoundResult::Failed { .. }));
+    framed(kind(Kind::Bound, failed), into, |body| {
+        varint::put(u64::from(handle), body);
+        match result {
+            BoundResult::Object { verdicts, methods } => {
+                varint::put(verdicts.len() as u64, body);
+                body.extend(verdicts.iter().map(|verdict| match verdict {
+                    Verdict::Callable => 0,
+                    Verdict::Unknown => 1,
+                    Verdict::Weaker => 2,
+                }));
+                body.extend_from_slice(methods.as_bytes());
+            }
+            BoundResult::Failed { code, text } => {
+                body.push(*code as u8);
+                body.extend_from_slice(text.as_bytes());
+            }
+        }
+    });
+}
+
+#[inline]
+fn call_head(call: &Call<'_>, head: &mut Head) {
+    let back = call.seq - call.floor;
+    let units = call.deadline_ms.map(|ms| ms.div_ceil(DEADLINE_UNIT_MS));
+    let flags =
+        u8::from(back > 0) | u8::from(units.is_some()) << 1 | u8::from(call.attempt > 1) << 2;
+    head.byte(kind(Kind::Call, flags));
+    head.number(call.seq);
+    if back > 0 {
+        head.number(back);
+    }
+    head.number(u64::from(call.handle));
+    head.number(u64::from(call.method));
+    if let Some(units) = units {
+        head.number(units);
+    }
+    if call.attempt > 1 {
+        head.number(u64::from(call.attempt));
+    }
+}
+
+#[inline]
+fn reply_head(seq: Seq, status: ReplyStatus, head: &mut Head) {
+    let flags = match status {
+        ReplyStatus::Ok => 0,
+        ReplyStatus::MethodError => 1,
+        ReplyStatus::Failed(_) => 2,
+        ReplyStatus::Fenced => 3,
+    };
+    head.byte(kind(Kind::Reply, flags));
+    head.number(seq);
+    if let ReplyStatus::Failed(code) = status {
+        head.byte(code as u8);
+    }
+}
+
+/// Length, type, and the body that `fill` writes.
+fn framed(frame_type: u8, into: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    let mut body = Vec::with_capacity(64);
+    fill(&mut body);
+    varint::put(body.len() as u64 + 1, into);
+    into.push(frame_type);
+    into.extend_from_slice(&body);
+}
+
+/// Count, then for each range its distance from the end of the one before and its length.
+fn put_ranges(base: Seq, ranges: &Ranges, body: &mut Vec<u8>) {
+    varint::put(ranges.len() as u64, body);
+    let mut end = base;
+    for &(start, next) in ranges {
+        varint::put(start - end, body);
+        varint::put(next - start, body);
+        end = next;
+    }
+}
+
+fn put_text(text: &str, body: &mut Vec<u8>) {
+    varint::put(text.len() as u64, body);
+    body.extend_from_slice(text.as_bytes());
+}
+
+#[inline]
+const fn kind(kind: Kind, flags: u8) -> u8 {
+    (kind as u8) << 3 | flags
+}
+
+/// A short header on the stack: the length of a frame must be known before its first byte is written.
+struct Head {
+    space: [u8; HEAD],
+    length: usize,
+}
+
+impl Default for Head {
+    #[inline]
+    fn default() -> Head {
+        Head { space: [0; HEAD], length: 0 }
+    }
+}
+
+/// Type, five numbers and an attempt: the longest header.
+const HEAD: usize = 1 + 6 * varint::MAX_LENGTH;
+
+impl Head {
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.space[self.length] = byte;
+        self.length += 1;
+    }
+
+    #[inline]
+    fn number(&mut self, value: u64) {
+        if value < 0x80 {
+            self.byte(value as u8);
+            return;
+        }
+        let (bytes, length) = varint::encode(value);
+        self.space[self.length..self.length + length].copy_from_slice(&bytes[..length]);
+        self.length += length;
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        &self.space[..self.length]
+    }
+}

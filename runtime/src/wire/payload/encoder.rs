@@ -1,0 +1,337 @@
+//! A serde serializer around postcard's: the same bytes, with bounded nesting and errors that speak.
+//!
+//! Single values go straight to postcard. Whatever contains other values passes through here, so
+//! that the parts come back to this serializer and not to postcard's.
+
+use serde::ser::{self, Serialize};
+
+use super::{EncodeError, MAX_DEPTH, element_budget};
+
+/// Encodes one value into a buffer that the caller lends.
+pub(super) struct Encoder<'a> {
+    inner: postcard::Serializer<Output<'a>>,
+    depth_left: usize,
+    elements: usize,
+}
+
+impl<'a> Encoder<'a> {
+    #[inline]
+    pub(super) fn new(into: &'a mut Vec<u8>) -> Encoder<'a> {
+        let inner = postcard::Serializer { output: Output { into } };
+        Encoder { inner, depth_left: MAX_DEPTH, elements: 0 }
+    }
+
+    /// Refuses what the decoder would refuse: more empty elements than the bytes since `start` pay.
+    #[inline]
+    pub(super) fn check_elements(&self, start: usize) -> Result<(), EncodeError> {
+        let bytes = self.inner.output.into.len().saturating_sub(start);
+        if self.elements > element_budget(bytes) {
+            return Err(EncodeError::new(format_args!(
+                "{} elements in {bytes} bytes are more than a peer accepts",
+                self.elements
+            )));
+        }
+        Ok(())
+    }
+
+    /// Goes one level down. After an error nobody comes back, so only success leaves the level.
+    #[inline]
+    fn enter(&mut self) -> Result<(), EncodeError> {
+        match self.depth_left.checked_sub(1) {
+            Some(left) => {
+                self.depth_left = left;
+                Ok(())
+            }
+            None => Err(EncodeError::new(format_args!(
+                "the value is nested deeper than {MAX_DEPTH} levels"
+            ))),
+        }
+    }
+
+    #[inline]
+    fn leave(&mut self) {
+        self.depth_left += 1;
+    }
+
+    /// Writes a value that is one level below.
+    #[inline]
+    fn nested<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        self.enter()?;
+        value.serialize(&mut *self)?;
+        self.leave();
+        Ok(())
+    }
+
+    /// Writes the length of a sequence or map and goes one level down.
+    #[inline]
+    fn begin_elements(&mut self, length: Option<usize>) -> Result<(), EncodeError> {
+        let Some(length) = length else {
+            return Err(EncodeError::new("the length of a sequence or map must be known first"));
+        };
+        self.elements = self.elements.saturating_add(length);
+        self.enter()?;
+        written(ser::Serializer::serialize_u64(&mut self.inner, length as u64))
+    }
+
+    /// Writes which variant of an enum follows.
+    #[inline]
+    fn variant(&mut self, index: u32) -> Result<(), EncodeError> {
+        written(ser::Serializer::serialize_u32(&mut self.inner, index))
+    }
+}
+
+/// The buffer as postcard sees it: it only grows.
+struct Output<'a> {
+    into: &'a mut Vec<u8>,
+}
+
+impl postcard::ser_flavors::Flavor for Output<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.into.extend_from_slice(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.into.push(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[inline]
+fn written(outcome: postcard::Result<()>) -> Result<(), EncodeError> {
+    outcome.map_err(reason)
+}
+
+#[cold]
+fn reason(error: postcard::Error) -> EncodeError {
+    match error {
+        postcard::Error::CollectStrError => {
+            EncodeError::new("the `Display` of a value failed while it was encoded")
+        }
+        other => EncodeError::new(other),
+    }
+}
+
+macro_rules! forward {
+    ($($method:ident($type:ty);)*) => {$(
+        #[inline]
+        fn $method(self, value: $type) -> Result<(), EncodeError> {
+            written(ser::Serializer::$method(&mut self.inner, value))
+        }
+    )*};
+}
+
+impl ser::Serializer for &mut Encoder<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+    type SerializeSeq = Self;
+    type SerializeTuple = Self;
+    type SerializeTupleStruct = Self;
+    type SerializeTupleVariant = Self;
+    type SerializeMap = Self;
+    type SerializeStruct = Self;
+    type SerializeStructVariant = Self;
+
+    forward! {
+        serialize_bool(bool);
+        serialize_i8(i8);
+        serialize_i16(i16);
+        serialize_i32(i32);
+        serialize_i64(i64);
+        serialize_i128(i128);
+        serialize_u8(u8);
+        serialize_u16(u16);
+        serialize_u32(u32);
+        serialize_u64(u64);
+        serialize_u128(u128);
+        serialize_f32(f32);
+        serialize_f64(f64);
+        serialize_char(char);
+        serialize_str(&str);
+        serialize_bytes(&[u8]);
+    }
+
+    #[inline]
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
+        written(ser::Serializer::collect_str(&mut self.inner, value))
+    }
+
+    #[inline]
+    fn serialize_none(self) -> Result<(), EncodeError> {
+        written(ser::Serializer::serialize_none(&mut self.inner))
+    }
+
+    #[inline]
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
+        // What postcard's `serialize_some` writes before the value, which must come back to us.
+        written(ser::Serializer::serialize_u8(&mut self.inner, 1))?;
+        self.nested(value)
+    }
+
+    #[inline]
+    fn serialize_unit(self) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    #[inline]
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.variant(index)
+    }
+
+    #[inline]
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        self.nested(value)
+    }
+
+    #[inline]
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        self.variant(index)?;
+        self.nested(value)
+    }
+
+    #[inline]
+    fn serialize_seq(self, length: Option<usize>) -> Result<Self, EncodeError> {
+        self.begin_elements(length)?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_map(self, length: Option<usize>) -> Result<Self, EncodeError> {
+        self.begin_elements(length)?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple(self, _length: usize) -> Result<Self, EncodeError> {
+        self.enter()?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self, EncodeError> {
+        self.enter()?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self, EncodeError> {
+        self.enter()?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _length: usize,
+    ) -> Result<Self, EncodeError> {
+        self.variant(index)?;
+        self.enter()?;
+        Ok(self)
+    }
+
+    #[inline]
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _length: usize,
+    ) -> Result<Self, EncodeError> {
+        self.variant(index)?;
+        self.enter()?;
+        Ok(self)
+    }
+}
+
+macro_rules! parts {
+    ($($trait:ident { $($method:ident)* })*) => {$(
+        impl ser::$trait for &mut Encoder<'_> {
+            type Ok = ();
+            type Error = EncodeError;
+
+            $(
+                #[inline]
+                fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+                    value.serialize(&mut **self)
+                }
+            )*
+
+            #[inline]
+            fn end(self) -> Result<(), EncodeError> {
+                self.leave();
+                Ok(())
+            }
+        }
+    )*};
+}
+
+macro_rules! fields {
+    ($($trait:ident)*) => {$(
+        impl ser::$trait for &mut Encoder<'_> {
+            type Ok = ();
+            type Error = EncodeError;
+
+            #[inline]
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                _name: &'static str,
+                value: &T,
+            ) -> Result<(), EncodeError> {
+                value.serialize(&mut **self)
+            }
+
+            #[inline]
+            fn end(self) -> Result<(), EncodeError> {
+                self.leave();
+                Ok(())
+            }
+        }
+    )*};
+}
+
+parts! {
+    SerializeSeq { serialize_element }
+    SerializeTuple { serialize_element }
+    SerializeTupleStruct { serialize_field }
+    SerializeTupleVariant { serialize_field }
+    SerializeMap { serialize_key serialize_value }
+}
+
+fields! { SerializeStruct SerializeStructVariant }

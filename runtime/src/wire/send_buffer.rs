@@ -1,0 +1,305 @@
+//! Bytes on their way to one connection: small frames in one contiguous buffer, large messages in fragments behind it.
+//!
+//! The machines write here; whoever owns the connection takes a [`Batch`] at a time. All that was written between two
+//! batches leaves in one write. Of each large message a batch carries at most one fragment, so that small frames pass
+//! between. Holds no socket.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+use super::frame::{FRAGMENT, Part, put_fragment_head};
+use crate::id::Seq;
+
+/// What one link will send; a new link begins with an empty one.
+#[derive(Default)]
+pub(crate) struct SendBuffer {
+    small: Vec<u8>,
+    /// Bytes that were ever written to `small`.
+    written: u64,
+    large: VecDeque<Large>,
+    /// Bytes of `large` that no batch has taken.
+    large_bytes: usize,
+}
+
+/// A message that travels in fragments.
+struct Large {
+    seq: Seq,
+    head: Vec<u8>,
+    body: Bytes,
+    /// Bytes of the body that batches took; the head goes with the first.
+    taken: usize,
+}
+
+/// Bytes that one write, or a few, hand to the kernel.
+#[derive(Default)]
+pub(crate) struct Batch {
+    small: Vec<u8>,
+    small_sent: usize,
+    pieces: VecDeque<Bytes>,
+    piece_sent: usize,
+    /// Bytes of `small` of all batches that the kernel accepted.
+    accepted: u64,
+}
+
+/// What [`SendBuffer::abort`] found.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Aborted {
+    /// No such message waits here.
+    Absent,
+    /// It waited, and part of it may have left: the peer is told that the rest will not come.
+    Unfinished,
+}
+
+impl SendBuffer {
+    /// Where small frames are appended.
+    #[inline]
+    pub(crate) fn small(&mut self) -> &mut Vec<u8> {
+        &mut self.small
+    }
+
+    /// Position in the stream of small frames after the last one that was written.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.written + self.small.len() as u64
+    }
+
+    /// Queues a message over [`FRAGMENT`] bytes: type and header in `head`, then `body`.
+    pub(crate) fn push_large(&mut self, seq: Seq, head: Vec<u8>, body: Bytes) {
+        self.large_bytes += body.len();
+        self.large.push_back(Large { seq, head, body, taken: 0 });
+    }
+
+    /// Whether a fragment of this message has not been taken by a batch: the peer cannot have the whole of it.
+    pub(crate) fn has_unsent(&self, seq: Seq) -> bool {
+        self.large.iter().any(|large| large.seq == seq)
+    }
+
+    /// Drops what is left of a large message.
+    pub(crate) fn abort(&mut self, seq: Seq) -> Aborted {
+        let Some(index) = self.large.iter().position(|large| large.seq == seq) else {
+            return Aborted::Absent;
+        };
+        if let Some(large) = self.large.remove(index) {
+            self.large_bytes -= large.body.len() - large.taken;
+            if large.taken > 0 {
+                put_fragment_head(seq, Part::Abort, 0, &mut self.small);
+            }
+        }
+        Aborted::Unfinished
+    }
+
+    /// Bytes that wait here.
+    #[inline]
+    pub(crate) fn pending(&self) -> usize {
+        self.small.len() + self.large_bytes
+    }
+
+    /// Whether nothing waits here.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.large.is_empty()
+    }
+
+    /// Moves what may leave next into `batch`, which must be empty.
+    #[inline]
+    pub(crate) fn fill(&mut self, batch: &mut Batch) {
+        debug_assert!(batch.is_empty());
+        batch.small.clear();
+        batch.small_sent = 0;
+        std::mem::swap(&mut self.small, &mut batch.small);
+        self.written += batch.small.len() as u64;
+        if !self.large.is_empty() {
+            self.fill_fragments(batch);
+        }
+    }
+
+    fn fill_fragments(&mut self, batch: &mut Batch) {
+        for _ in 0..self.large.len().min(FRAGMENTS_PER_BATCH) {
+            let Some(mut large) = self.large.pop_front() else { break };
+            let size = (large.body.len() - large.taken).min(FRAGMENT);
+            let first = large.taken == 0;
+            let last = large.taken + size == large.body.len();
+            // A message is longer than one fragment, so that none is both first and last.
+            let (part, lead) = if first {
+                let total = (large.head.len() + large.body.len()) as u64;
+                (Part::First { total }, large.head.len())
+            } else {
+                (if last { Part::Last } else { Part::Middle }, 0)
+            };
+            let mut head = Vec::with_capacity(large.head.len() + 32);
+            put_fragment_head(large.seq, part, lead + size, &mut head);
+            if first {
+                head.append(&mut large.head);
+            }
+            batch.pieces.push_back(Bytes::from(head));
+            batch.pieces.push_back(large.body.slice(large.taken..large.taken + size));
+            large.taken += size;
+            self.large_bytes -= size;
+            if !last {
+                self.large.push_back(large);
+            }
+        }
+    }
+}
+
+impl Batch {
+    /// Whether all of it was accepted.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.small_sent == self.small.len() && self.pieces.is_empty()
+    }
+
+    /// The only slice, if there is one.
+    #[inline]
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        self.pieces.is_empty().then(|| &self.small[self.small_sent..])
+    }
+
+    /// The next slices in order; returns how many were filled in.
+    pub(crate) fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let small = &self.small[self.small_sent..];
+        let pieces =
+            self.pieces.iter().enumerate().map(|(index, piece)| {
+                if index == 0 { &piece[self.piece_sent..] } else { &piece[..] }
+            });
+        let all = std::iter::once(small).filter(|small| !small.is_empty()).chain(pieces);
+        let mut count = 0;
+        for (slot, slice) in into.iter_mut().zip(all) {
+            *slot = IoSlice::new(slice);
+            count += 1;
+        }
+        count
+    }
+
+    /// The kernel accepted this many bytes more.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        let small = bytes.min(self.small.len() - self.small_sent);
+        self.small_sent += small;
+        self.accepted += small as u64;
+        let mut rest = bytes - small;
+        while let Some(piece) = self.pieces.front() {
+            let left = piece.len() - self.piece_sent;
+            if rest < left {
+                self.piece_sent += rest;
+                return;
+            }
+            rest -= left;
+            self.piece_sent = 0;
+            self.pieces.pop_front();
+        }
+    }
+
+    /// How far the kernel accepted the stream of small frames, as [`SendBuffer::position`] counts.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Gives back memory that a burst needed.
+    pub(crate) fn shrink(&mut self) {
+        if self.small.capacity() > KEPT_CAPACITY && self.is_empty() {
+            self.small = Vec::new();
+            self.small_sent = 0;
+        }
+    }
+}
+
+/// Large messages that have a fragment in one batch.
+const FRAGMENTS_PER_BATCH: usize = 4;
+/// Capacity in bytes that an idle connection keeps.
+const KEPT_CAPACITY: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::{Frame, Kind, decode, frame_length, put_seq};
+
+    fn drain(buffer: &mut SendBuffer, step: usize) -> Vec<u8> {
+        let (mut bytes, mut batch) = (Vec::new(), Batch::default());
+        while !buffer.is_empty() || !batch.is_empty() {
+            if batch.is_empty() {
+                buffer.fill(&mut batch);
+            }
+            let mut slices = [IoSlice::new(&[]); 4];
+            let count = batch.slices(&mut slices);
+            let offered: Vec<u8> = slices[..count].iter().flat_map(|s| s.iter().copied()).collect();
+            let accepted = offered.len().min(step);
+            bytes.extend_from_slice(&offered[..accepted]);
+            batch.advance(accepted);
+        }
+        bytes
+    }
+
+    #[test]
+    fn small_frames_pass_between_the_fragments_of_large_ones() {
+        let mut buffer = SendBuffer::default();
+        let body = Bytes::from(vec![7; 3 * FRAGMENT]);
+        buffer.push_large(5, vec![1, 2, 3], body);
+        let mut batch = Batch::default();
+        buffer.fill(&mut batch);
+        put_seq(Kind::Resolve, 9, buffer.small());
+        batch.advance(usize::MAX);
+        buffer.fill(&mut batch);
+        assert!(!batch.single().is_some_and(|_| true));
+        let mut slices = [IoSlice::new(&[]); 4];
+        batch.slices(&mut slices);
+        let (_, used) = frame_length(&slices[0]).unwrap().unwrap();
+        assert_eq!(decode(&slices[0][used..]), Ok(Frame::Resolve { seq: 9 }));
+    }
+
+    #[test]
+    fn a_large_message_arrives_whole_however_it_is_written() {
+        for step in [1000, FRAGMENT + 1, usize::MAX] {
+            let mut buffer = SendBuffer::default();
+            let body: Vec<u8> = (0..FRAGMENT * 2 + 77).map(|i| i as u8).collect();
+            buffer.push_large(5, vec![1, 2, 3], Bytes::from(body.clone()));
+            assert!(buffer.has_unsent(5));
+            let bytes = drain(&mut buffer, step);
+            assert!(!buffer.has_unsent(5));
+            let (mut rest, mut message, mut parts) = (&bytes[..], Vec::new(), Vec::new());
+            while let Some((length, used)) = frame_length(rest).unwrap() {
+                let Ok(Frame::Fragment(fragment)) = decode(&rest[used..used + length]) else {
+                    panic!("not a fragment")
+                };
+                parts.push(fragment.part);
+                message.extend_from_slice(fragment.bytes);
+                rest = &rest[used + length..];
+            }
+            let total = message.len() as u64;
+            assert_eq!(parts, [Part::First { total }, Part::Middle, Part::Last]);
+            assert_eq!(message[..3], [1, 2, 3]);
+            assert_eq!(message[3..], body);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_took_of_small_frames_is_counted_to_the_byte() {
+        let mut buffer = SendBuffer::default();
+        put_seq(Kind::Resolve, 9, buffer.small());
+        let first = buffer.position();
+        put_seq(Kind::Resolve, 300, buffer.small());
+        let second = buffer.position();
+        let mut batch = Batch::default();
+        buffer.fill(&mut batch);
+        batch.advance(first as usize);
+        assert!(batch.accepted() >= first && batch.accepted() < second);
+        batch.advance((second - first) as usize);
+        assert_eq!(batch.accepted(), second);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn an_aborted_message_tells_the_peer_if_part_of_it_left() {
+        let mut buffer = SendBuffer::default();
+        buffer.push_large(5, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]));
+        assert_eq!(buffer.abort(5), Aborted::Unfinished);
+        assert!(buffer.is_empty());
+        buffer.push_large(6, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]));
+        let mut batch = Batch::default();
+        buffer.fill(&mut batch);
+        assert_eq!(buffer.abort(6), Aborted::Unfinished);
+        assert_eq!(buffer.abort(6), Aborted::Absent);
+        assert_eq!(buffer.pending(), 3);
+    }
+}
