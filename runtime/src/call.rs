@@ -4,7 +4,6 @@
 //! the link, and is a [`Pending`] from then on. It knows no sockets and no sessions; the link
 //! behind it does. Generated proxies make calls.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -14,8 +13,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::blocking::{block_on, in_async_task};
@@ -27,6 +24,16 @@ use crate::node::Node;
 use crate::pending::Pending;
 use crate::semantics::Execution;
 use crate::wire::payload::{self, DecodeError};
+
+mod buffer;
+mod decode;
+mod queue;
+
+pub(crate) use buffer::with_buffer;
+#[doc(hidden)]
+pub use decode::DecodeMethodError;
+pub(crate) use decode::Decoders;
+use queue::{Alarm, Queued};
 
 /// What a proxy calls through: an object behind a link. Cheap to clone.
 #[derive(Clone)]
@@ -81,44 +88,12 @@ struct Plan<T, E> {
     span: Option<Box<tracing::Span>>,
 }
 
-/// A call that found no room in the send buffer: the slow path, with everything that only it needs.
-struct Queued<T, E> {
-    plan: Plan<T, E>,
-    request: Vec<u8>,
-    timeout: Option<Duration>,
-    since: Instant,
-    place: Place,
-}
-
-/// A call's place in the link's queue for room. Gives it back when it goes.
-struct Place {
-    target: Arc<Target>,
-    waiting: Waiting,
-    alarm: Option<JoinHandle<()>>,
-}
-
 /// How long a call may take, as its caller said it.
 #[derive(Clone, Copy)]
 enum Limit {
     Inherited,
     Timeout(Duration),
     Deadline(Instant),
-}
-
-/// Who ends the wait for room at the deadline.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Alarm {
-    /// A timer on the node's runtime, which the call arms for itself.
-    Timer,
-    /// The thread that is parked.
-    Caller,
-}
-
-/// How the two kinds of answer are decoded. Plain functions, so that a future needs no bounds on
-/// `T` and `E`.
-pub(crate) struct Decoders<T, E> {
-    pub(crate) result: fn(&[u8]) -> Result<T, DecodeError>,
-    pub(crate) error: fn(&[u8]) -> Result<E, Box<str>>,
 }
 
 impl Remote {
@@ -384,74 +359,6 @@ impl<T, E> Plan<T, E> {
     }
 }
 
-impl<T, E> Queued<T, E> {
-    fn new(plan: Plan<T, E>, request: Vec<u8>, timeout: Option<Duration>) -> Queued<T, E> {
-        let target = Arc::clone(&plan.target);
-        let place = Place { target, waiting: Waiting::default(), alarm: None };
-        Queued { plan, request, timeout, since: Instant::now(), place }
-    }
-
-    /// How much of the call's time is left.
-    fn remaining(&self) -> Option<Duration> {
-        self.timeout.map(|timeout| timeout.saturating_sub(self.since.elapsed()))
-    }
-
-    /// Waits for room and offers the request again. What is left of the deadline goes with it.
-    fn poll_offer(
-        &mut self,
-        cx: &mut Context<'_>,
-        alarm: Alarm,
-    ) -> Poll<Result<CallKey, CallError>> {
-        for _ in 0..OFFERS_PER_POLL {
-            let room = self.place.target.link.poll_capacity(&mut self.place.waiting, cx);
-            if room.is_pending() {
-                return if alarm == Alarm::Timer { self.poll_alarm(cx) } else { Poll::Pending };
-            }
-            let remaining = self.remaining();
-            if remaining == Some(Duration::ZERO) {
-                return Poll::Ready(Err(never_sent(self.since.elapsed())));
-            }
-            let waiting = Some(&mut self.place.waiting);
-            match self.plan.offer(&self.request, remaining, waiting) {
-                Ok(key) => {
-                    self.timeout = remaining;
-                    return Poll::Ready(Ok(key));
-                }
-                Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
-                // Another call was faster.
-                Err(StartError::Full) => {}
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// Ready with the error when the deadline has passed.
-    ///
-    /// The timer is a task of the node's runtime: a `Sleep` in here would panic on a caller's
-    /// executor that is not tokio's, and when the node's runtime has ended.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<CallKey, CallError>> {
-        let Some(remaining) = self.remaining() else { return Poll::Pending };
-        let runtime = self.place.target.node.runtime();
-        let alarm = self.place.alarm.get_or_insert_with(|| {
-            runtime.spawn(async move { tokio::time::sleep(remaining).await })
-        });
-        Poll::Ready(Err(match ready!(Pin::new(alarm).poll(cx)) {
-            Ok(()) => never_sent(self.since.elapsed()),
-            Err(_ended) => CallError::Closed { execution: Execution::NotExecuted },
-        }))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.target.link.forget_waiting(&mut self.waiting);
-        if let Some(alarm) = &self.alarm {
-            alarm.abort();
-        }
-    }
-}
-
 impl Target {
     pub(crate) fn link(&self) -> &Link {
         &self.link
@@ -461,14 +368,6 @@ impl Target {
         &self.object
     }
 }
-
-impl<T, E> Clone for Decoders<T, E> {
-    fn clone(&self) -> Decoders<T, E> {
-        *self
-    }
-}
-
-impl<T, E> Copy for Decoders<T, E> {}
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -496,59 +395,6 @@ impl<A, T, E> fmt::Debug for Call<A, T, E> {
     }
 }
 
-/// The error type of a method, as a call decodes it. `Kind` keeps the two implementations apart and
-/// is always inferred: [`Infallible`] cannot be decoded and stands for methods that have no error
-/// of their own.
-#[doc(hidden)]
-pub trait DecodeMethodError<Kind>: Sized {
-    /// The error, or why the bytes are none.
-    ///
-    /// # Errors
-    /// A text for a person.
-    fn decode_method_error(bytes: &[u8]) -> Result<Self, Box<str>>;
-}
-
-/// For methods with an error of their own.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Fallible {}
-
-/// For methods without one.
-#[doc(hidden)]
-#[derive(Debug)]
-pub enum Unfailing {}
-
-impl<E: DeserializeOwned> DecodeMethodError<Fallible> for E {
-    fn decode_method_error(bytes: &[u8]) -> Result<E, Box<str>> {
-        payload::decode(bytes).map_err(|error| error.to_string().into())
-    }
-}
-
-impl DecodeMethodError<Unfailing> for Infallible {
-    fn decode_method_error(_bytes: &[u8]) -> Result<Infallible, Box<str>> {
-        Err("the server answered with an error, and the method has none".into())
-    }
-}
-
-thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Runs `work` with this thread's buffer, empty.
-///
-/// The buffer is taken out for the time: user code that makes a call while it encodes finds none
-/// and gets a new one, and a panic loses a buffer, nothing else.
-pub(crate) fn with_buffer<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    // A thread that is ending has no thread-locals any more.
-    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-    let result = work(&mut buffer);
-    if buffer.capacity() <= MAX_KEPT_BUFFER {
-        buffer.clear();
-        let _ = BUFFER.try_with(|kept| kept.set(buffer));
-    }
-    result
-}
-
 fn never_sent(waited: Duration) -> CallError {
     CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
@@ -556,9 +402,3 @@ fn never_sent(waited: Duration) -> CallError {
 fn finished_before() -> ! {
     panic!("a call was polled after it had finished")
 }
-
-/// Largest buffer, in bytes, that a thread keeps between calls.
-const MAX_KEPT_BUFFER: usize = 64 << 10;
-
-/// How often one poll offers a request to a link that says that it has room and then has none.
-const OFFERS_PER_POLL: usize = 4;
