@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::AddressError;
 use crate::semantics::Execution;
 
 /// Why a call gave no result. `E` is the method's own error type.
@@ -37,6 +38,8 @@ pub enum CallError<E = Infallible> {
     /// The deadline had passed before the server could begin.
     Expired(Refusal),
 
+    /// The text that should say where the object is cannot be used as an address. It did not run.
+    BadAddress(AddressError),
     /// The encoded arguments are larger than the peer accepts. It did not run.
     TooLarge {
         /// Encoded size in bytes.
@@ -51,8 +54,11 @@ pub enum CallError<E = Infallible> {
     },
     /// `try_start` found the send buffer or the window of calls in flight full. It did not run; wait with `start().await`.
     BufferFull,
-    /// `blocking()` was used inside an async task, where it would stop the runtime. It did not run; use `.await`.
-    BlockingInAsync,
+    /// A call that parks its thread was used inside an async task, where it would stop the runtime; use `.await`.
+    BlockingInAsync {
+        /// [`Execution::NotExecuted`], except when it was `Pending::wait` on a call that had been sent.
+        execution: Execution,
+    },
     /// No connection to the server could be made, and the call was never sent. It did not run.
     Unreachable {
         /// The address that was tried.
@@ -193,10 +199,10 @@ impl<E> CallError<E> {
             | CallError::Busy(refusal)
             | CallError::ShuttingDown(refusal)
             | CallError::Expired(refusal) => refusal.execution,
-            CallError::TooLarge { .. }
+            CallError::BadAddress(_)
+            | CallError::TooLarge { .. }
             | CallError::NotEncoded { .. }
             | CallError::BufferFull
-            | CallError::BlockingInAsync
             | CallError::Unreachable { .. } => Execution::NotExecuted,
             CallError::Method(_)
             | CallError::Panicked { .. }
@@ -204,6 +210,7 @@ impl<E> CallError<E> {
             | CallError::BadReply { .. } => Execution::Executed,
             CallError::DeadlineExceeded { execution, .. }
             | CallError::Link { execution, .. }
+            | CallError::BlockingInAsync { execution }
             | CallError::Cancelled { execution }
             | CallError::Closed { execution }
             | CallError::Protocol { execution, .. } => *execution,
@@ -232,10 +239,11 @@ impl CallError<Infallible> {
             CallError::Busy(refusal) => CallError::Busy(refusal),
             CallError::ShuttingDown(refusal) => CallError::ShuttingDown(refusal),
             CallError::Expired(refusal) => CallError::Expired(refusal),
+            CallError::BadAddress(error) => CallError::BadAddress(error),
             CallError::TooLarge { size, limit } => CallError::TooLarge { size, limit },
             CallError::NotEncoded { reason } => CallError::NotEncoded { reason },
             CallError::BufferFull => CallError::BufferFull,
-            CallError::BlockingInAsync => CallError::BlockingInAsync,
+            CallError::BlockingInAsync { execution } => CallError::BlockingInAsync { execution },
             CallError::Unreachable { peer, source } => CallError::Unreachable { peer, source },
             CallError::Panicked { reason } => CallError::Panicked { reason },
             CallError::FailedWithin { reason } => CallError::FailedWithin { reason },
@@ -270,6 +278,7 @@ impl<E> fmt::Display for CallError<E> {
             CallError::Expired(refusal) => {
                 write!(f, "the deadline passed before the method began: {refusal}")
             }
+            CallError::BadAddress(error) => error.fmt(f),
             CallError::TooLarge { size, limit } => {
                 write!(f, "the arguments take {size} bytes, and the peer accepts {limit}")
             }
@@ -279,9 +288,12 @@ impl<E> fmt::Display for CallError<E> {
             CallError::BufferFull => {
                 f.write_str("the send buffer is full; wait with `start().await`")
             }
-            CallError::BlockingInAsync => f.write_str(
-                "`blocking()` inside an async task would stop the runtime; use `.await`",
-            ),
+            CallError::BlockingInAsync { execution } => {
+                write!(
+                    f,
+                    "blocking inside an async task would stop the runtime; use `.await`; {execution}"
+                )
+            }
             CallError::Unreachable { peer, .. } => {
                 write!(f, "no connection to {peer}, nothing was sent")
             }
@@ -335,6 +347,12 @@ impl<E: MethodError> From<E> for CallError<E> {
 impl<E: MethodError> From<CallError<Infallible>> for CallError<E> {
     fn from(failure: CallError<Infallible>) -> CallError<E> {
         failure.widen()
+    }
+}
+
+impl From<AddressError> for CallError {
+    fn from(error: AddressError) -> CallError {
+        CallError::BadAddress(error)
     }
 }
 

@@ -1,0 +1,404 @@
+//! One call before it is sent: what to call, with which options, and every way to begin waiting.
+//!
+//! A [`Call`] is a builder that is a future. It encodes its arguments when it starts, hands them to
+//! the link, and is a [`Pending`] from then on. It knows no sockets and no sessions; the link
+//! behind it does. Generated proxies make calls.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::blocking::{block_on, in_async_task};
+use crate::dispatch::{Descriptor, MethodDescriptor};
+use crate::driver::link::{CallKey, Link, StartCall, StartError, Waiting};
+use crate::error::CallError;
+use crate::id::Handle;
+use crate::node::Node;
+use crate::pending::Pending;
+use crate::semantics::Execution;
+use crate::wire::payload::{self, DecodeError};
+
+mod buffer;
+mod decode;
+mod queue;
+
+pub(crate) use buffer::with_buffer;
+#[doc(hidden)]
+pub use decode::DecodeMethodError;
+pub(crate) use decode::Decoders;
+use queue::{Alarm, Queued};
+
+/// What a proxy calls through: an object behind a link. Cheap to clone.
+#[derive(Clone)]
+pub struct Remote {
+    target: Arc<Target>,
+    timeout: Option<Duration>,
+}
+
+/// The object itself, shared by all clones of a proxy and by their calls.
+pub(crate) struct Target {
+    node: Node,
+    link: Arc<Link>,
+    handle: Handle,
+    descriptor: &'static Descriptor,
+    object: Arc<str>,
+}
+
+/// One call of a remote method: a builder that is a future.
+///
+/// Nothing happens before it is awaited, started or blocked on. Once it has started, dropping it
+/// cancels the call. It borrows nothing, so it can be spawned, joined and kept.
+///
+/// | | waits for | on a full send buffer |
+/// |---|---|---|
+/// | `call.await` | the answer | waits |
+/// | [`call.blocking()`](Call::blocking) | the answer, parking the thread | waits |
+/// | [`call.start().await`](Call::start) | only until the request is in the send buffer | waits |
+/// | [`call.try_start()`](Call::try_start) | nothing | [`CallError::BufferFull`] |
+///
+/// # Panics
+/// If it is polled after it has given its answer, or after it panicked. A panic of the arguments'
+/// `Serialize` or of the result's `Deserialize` passes through to the caller and harms no other
+/// call.
+#[must_use = "a call does nothing until it is awaited, started or blocked on"]
+pub struct Call<A, T, E = Infallible> {
+    stage: Stage<A, T, E>,
+}
+
+enum Stage<A, T, E> {
+    Unstarted(Plan<T, E>, A),
+    Queued(Box<Queued<T, E>>),
+    Started(Pending<T, E>),
+    Finished,
+}
+
+/// Everything about a call but its arguments.
+struct Plan<T, E> {
+    target: Arc<Target>,
+    method: u32,
+    limit: Limit,
+    decoders: Decoders<T, E>,
+    span: Option<Box<tracing::Span>>,
+}
+
+/// How long a call may take, as its caller said it.
+#[derive(Clone, Copy)]
+enum Limit {
+    Inherited,
+    Timeout(Duration),
+    Deadline(Instant),
+}
+
+impl Remote {
+    /// The object that the session of `link` knows as `handle`.
+    pub(crate) fn new(
+        node: Node,
+        link: Arc<Link>,
+        handle: Handle,
+        descriptor: &'static Descriptor,
+        object: Arc<str>,
+    ) -> Remote {
+        let target = Arc::new(Target { node, link, handle, descriptor, object });
+        Remote { target, timeout: None }
+    }
+
+    /// The same object; calls through it have this timeout where they set none of their own.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Remote {
+        Remote { target: Arc::clone(&self.target), timeout: Some(timeout) }
+    }
+
+    /// The node that calls go out from.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.target.node
+    }
+}
+
+impl<A, T, E> Call<A, T, E> {
+    /// A call of the method at position `method` of the interface's descriptor.
+    #[doc(hidden)]
+    pub fn new<Kind>(
+        remote: &Remote,
+        method: usize,
+        arguments: A,
+        decode: fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Call<A, T, E>
+    where
+        E: DecodeMethodError<Kind>,
+    {
+        let plan = Plan {
+            target: Arc::clone(&remote.target),
+            method: u32::try_from(method).unwrap_or(u32::MAX),
+            limit: remote.timeout.map_or(Limit::Inherited, Limit::Timeout),
+            decoders: Decoders { result: decode, error: E::decode_method_error },
+            span: None,
+        };
+        Call { stage: Stage::Unstarted(plan, arguments) }
+    }
+
+    /// Gives the call this long from its start to its answer. [`Duration::MAX`] stands for no
+    /// deadline.
+    ///
+    /// Without it, what counts is the proxy's [`with_timeout`](crate::Proxy::with_timeout), else
+    /// the method's `#[remote(timeout = "…")]`, else the node's default. It has no effect on a call
+    /// that has started.
+    pub fn timeout(self, timeout: Duration) -> Call<A, T, E> {
+        self.limited(Limit::Timeout(timeout))
+    }
+
+    /// Ends the call at this moment, of [`tokio::time::Instant`] or [`std::time::Instant`].
+    ///
+    /// One deadline can so bound a sequence of calls. It has no effect on a call that has started.
+    pub fn deadline(self, deadline: impl Into<Instant>) -> Call<A, T, E> {
+        self.limited(Limit::Deadline(deadline.into()))
+    }
+
+    fn limited(mut self, limit: Limit) -> Call<A, T, E> {
+        if let Stage::Unstarted(plan, _) = &mut self.stage {
+            plan.limit = limit;
+        }
+        self
+    }
+}
+
+impl<A: Serialize, T, E> Call<A, T, E> {
+    /// Makes the call and waits for the answer, parking the thread.
+    ///
+    /// For threads without an async runtime, and for `tokio::task::spawn_blocking`. An async task
+    /// is recognised by tokio's cooperative budget, so a task inside `tokio::task::unconstrained`
+    /// and one of another runtime are not; there the whole runtime may stand still until the
+    /// deadline.
+    ///
+    /// # Errors
+    /// Those of the call, and [`CallError::BlockingInAsync`] inside an async task, where nothing is
+    /// sent.
+    pub fn blocking(mut self) -> Result<T, CallError<E>> {
+        if in_async_task() {
+            return Err(CallError::BlockingInAsync { execution: Execution::NotExecuted });
+        }
+        let timeout = match &self.stage {
+            Stage::Unstarted(plan, _) => plan.timeout(),
+            Stage::Queued(queued) => queued.remaining(),
+            // The answer's own deadline is the business of `park`.
+            Stage::Started(_) | Stage::Finished => None,
+        };
+        let started = poll_fn(|cx| self.poll_start(cx, Alarm::Caller));
+        match block_on(started, timeout) {
+            Some(pending) => pending?.park(),
+            None => Err(never_sent(timeout.unwrap_or_default()).widen()),
+        }
+    }
+
+    /// Makes the call and returns as soon as the request is in the send buffer; waits while that is
+    /// full.
+    ///
+    /// # Errors
+    /// Those of a call that could not be sent. Nothing ran.
+    pub async fn start(mut self) -> Result<Pending<T, E>, CallError<E>> {
+        poll_fn(|cx| self.poll_start(cx, Alarm::Timer)).await
+    }
+
+    /// Makes the call without waiting for anything.
+    ///
+    /// # Errors
+    /// [`CallError::BufferFull`] if the send buffer is full, and those of a call that could not be
+    /// sent. Nothing ran.
+    pub fn try_start(mut self) -> Result<Pending<T, E>, CallError<E>> {
+        if let Stage::Unstarted(..) = self.stage {
+            self.begin()?;
+        }
+        match std::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Started(pending) => Ok(pending),
+            Stage::Queued(_) => Err(CallError::BufferFull),
+            Stage::Unstarted(..) | Stage::Finished => finished_before(),
+        }
+    }
+
+    /// Polls until the request is in the send buffer, and takes the call out of itself.
+    fn poll_start(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: Alarm,
+    ) -> Poll<Result<Pending<T, E>, CallError<E>>> {
+        ready!(self.poll_started(cx, alarm))?;
+        match std::mem::replace(&mut self.stage, Stage::Finished) {
+            Stage::Started(pending) => Poll::Ready(Ok(pending)),
+            _ => finished_before(),
+        }
+    }
+
+    /// Polls until the request is in the send buffer: `stage` is `Started` when it is ready and
+    /// well.
+    fn poll_started(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: Alarm,
+    ) -> Poll<Result<(), CallError<E>>> {
+        if let Stage::Unstarted(..) = self.stage {
+            self.begin()?;
+        }
+        let Stage::Queued(queued) = &mut self.stage else { return Poll::Ready(Ok(())) };
+        let key = ready!(queued.poll_offer(cx, alarm));
+        if let Stage::Queued(queued) = std::mem::replace(&mut self.stage, Stage::Finished) {
+            let Queued { plan, timeout, .. } = *queued;
+            let key = key.map_err(CallError::widen)?;
+            self.stage = Stage::Started(plan.into_pending(key, timeout));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Encodes the arguments and offers the request to the link: `stage` is `Started` or `Queued`
+    /// afterwards, or `Finished` with an error or a panic of the user's `Serialize`.
+    fn begin(&mut self) -> Result<(), CallError<E>> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Finished);
+        let Stage::Unstarted(mut plan, arguments) = stage else { finished_before() };
+        plan.span = plan.make_span();
+        let timeout = plan.timeout();
+        if timeout == Some(Duration::ZERO) {
+            return Err(never_sent(Duration::ZERO).widen());
+        }
+        with_buffer(|buffer| {
+            plan.encode(&arguments, buffer)?;
+            self.stage = match plan.offer(buffer, timeout, None) {
+                Ok(key) => Stage::Started(plan.into_pending(key, timeout)),
+                Err(StartError::Failed(error)) => return Err(error.widen()),
+                Err(StartError::Full) => {
+                    let request = std::mem::take(buffer);
+                    Stage::Queued(Box::new(Queued::new(plan, request, timeout)))
+                }
+            };
+            Ok(())
+        })
+    }
+}
+
+impl<A: Serialize, T, E> Future for Call<A, T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        ready!(self.poll_started(cx, Alarm::Timer))?;
+        match &mut self.stage {
+            Stage::Started(pending) => Pin::new(pending).poll(cx),
+            _ => finished_before(),
+        }
+    }
+}
+
+/// Nothing in a call is pinned: the arguments are only read.
+impl<A, T, E> Unpin for Call<A, T, E> {}
+
+impl<T, E> Plan<T, E> {
+    /// The call's own limit, else the proxy's, else the method's, else the node's. Reads a clock
+    /// only for a deadline.
+    fn timeout(&self) -> Option<Duration> {
+        let timeout = match self.limit {
+            Limit::Timeout(timeout) => Some(timeout),
+            Limit::Deadline(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Limit::Inherited => {
+                self.method().timeout.or_else(|| self.target.link.default_timeout())
+            }
+        };
+        timeout.filter(|timeout| *timeout != Duration::MAX)
+    }
+
+    fn method(&self) -> &'static MethodDescriptor {
+        // Generated code passes `Descriptor::position`, evaluated when the interface was compiled.
+        &self.target.descriptor.methods[self.method as usize]
+    }
+
+    /// A span for this call if anybody listens.
+    fn make_span(&self) -> Option<Box<tracing::Span>> {
+        let span = tracing::debug_span!(
+            "call",
+            object = &*self.target.object,
+            method = self.method().name,
+            semantics = %self.method().semantics,
+            id = tracing::field::Empty,
+            attempt = tracing::field::Empty,
+        );
+        if span.is_disabled() { None } else { Some(Box::new(span)) }
+    }
+
+    fn encode<A: Serialize>(
+        &self,
+        arguments: &A,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), CallError<E>> {
+        let _entered = self.span.as_deref().map(tracing::Span::enter);
+        payload::encode(arguments, buffer)
+            .map_err(|error| CallError::NotEncoded { reason: error.to_string().into() })
+    }
+
+    fn offer(
+        &self,
+        arguments: &[u8],
+        timeout: Option<Duration>,
+        waiting: Option<&mut Waiting>,
+    ) -> Result<CallKey, StartError> {
+        let request = StartCall {
+            handle: self.target.handle,
+            method: self.method,
+            descriptor: self.method(),
+            timeout,
+            arguments,
+        };
+        self.target.link.try_start(&request, waiting)
+    }
+
+    fn into_pending(self, key: CallKey, timeout: Option<Duration>) -> Pending<T, E> {
+        let method = self.method();
+        Pending::new(self.target, key, method, timeout, self.decoders, self.span)
+    }
+}
+
+impl Target {
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn object(&self) -> &str {
+        &self.object
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("object", &self.target.object)
+            .field("interface", &self.target.descriptor.name)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A, T, E> fmt::Debug for Call<A, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (stage, plan) = match &self.stage {
+            Stage::Unstarted(plan, _) => ("unstarted", plan),
+            Stage::Queued(queued) => ("waiting for room", &queued.plan),
+            Stage::Started(pending) => return pending.fmt(f),
+            Stage::Finished => return f.write_str("Call(finished)"),
+        };
+        f.debug_struct("Call")
+            .field("object", &plan.target.object)
+            .field("method", &plan.method().name)
+            .field("stage", &stage)
+            .finish_non_exhaustive()
+    }
+}
+
+fn never_sent(waited: Duration) -> CallError {
+    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
+}
+
+fn finished_before() -> ! {
+    panic!("a call was polled after it had finished")
+}

@@ -1,0 +1,118 @@
+//! The wait for room in the send buffer: the slow path of a call, with everything that only it
+//! needs.
+//!
+//! Bounded by the call's deadline. Fairness among those who wait is the link's business.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Plan, Target, never_sent};
+use crate::driver::link::{CallKey, StartError, Waiting};
+use crate::error::CallError;
+use crate::semantics::Execution;
+
+/// A call that found no room in the send buffer: the slow path, with everything that only it needs.
+pub(super) struct Queued<T, E> {
+    pub(super) plan: Plan<T, E>,
+    request: Vec<u8>,
+    pub(super) timeout: Option<Duration>,
+    since: Instant,
+    place: Place,
+}
+
+/// A call's place in the link's queue for room. Gives it back when it goes.
+struct Place {
+    target: Arc<Target>,
+    waiting: Waiting,
+    alarm: Option<JoinHandle<()>>,
+}
+
+/// Who ends the wait for room at the deadline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alarm {
+    /// A timer on the node's runtime, which the call arms for itself.
+    Timer,
+    /// The thread that is parked.
+    Caller,
+}
+
+impl<T, E> Queued<T, E> {
+    pub(super) fn new(
+        plan: Plan<T, E>,
+        request: Vec<u8>,
+        timeout: Option<Duration>,
+    ) -> Queued<T, E> {
+        let target = Arc::clone(&plan.target);
+        let place = Place { target, waiting: Waiting::default(), alarm: None };
+        Queued { plan, request, timeout, since: Instant::now(), place }
+    }
+
+    /// How much of the call's time is left.
+    pub(super) fn remaining(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_sub(self.since.elapsed()))
+    }
+
+    /// Waits for room and offers the request again. What is left of the deadline goes with it.
+    pub(super) fn poll_offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: Alarm,
+    ) -> Poll<Result<CallKey, CallError>> {
+        for _ in 0..OFFERS_PER_POLL {
+            let room = self.place.target.link.poll_capacity(&mut self.place.waiting, cx);
+            if room.is_pending() {
+                return if alarm == Alarm::Timer { self.poll_alarm(cx) } else { Poll::Pending };
+            }
+            let remaining = self.remaining();
+            if remaining == Some(Duration::ZERO) {
+                return Poll::Ready(Err(never_sent(self.since.elapsed())));
+            }
+            let waiting = Some(&mut self.place.waiting);
+            match self.plan.offer(&self.request, remaining, waiting) {
+                Ok(key) => {
+                    self.timeout = remaining;
+                    return Poll::Ready(Ok(key));
+                }
+                Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
+                // Another call was faster.
+                Err(StartError::Full) => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ready with the error when the deadline has passed.
+    ///
+    /// The timer is a task of the node's runtime: a `Sleep` in here would panic on a caller's
+    /// executor that is not tokio's, and when the node's runtime has ended.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<CallKey, CallError>> {
+        let Some(remaining) = self.remaining() else { return Poll::Pending };
+        let runtime = self.place.target.node.runtime();
+        let alarm = self.place.alarm.get_or_insert_with(|| {
+            runtime.spawn(async move { tokio::time::sleep(remaining).await })
+        });
+        Poll::Ready(Err(match ready!(Pin::new(alarm).poll(cx)) {
+            Ok(()) => never_sent(self.since.elapsed()),
+            Err(_ended) => CallError::Closed { execution: Execution::NotExecuted },
+        }))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.target.link.forget_waiting(&mut self.waiting);
+        if let Some(alarm) = &self.alarm {
+            alarm.abort();
+        }
+    }
+}
+
+/// How often one poll offers a request to a link that says that it has room and then has none.
+const OFFERS_PER_POLL: usize = 4;

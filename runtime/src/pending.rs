@@ -1,0 +1,222 @@
+//! A call on its way: the way to its answer, and the ways to give it up.
+//!
+//! Holds no bytes and no timer: the link does. [`Call`](crate::Call) makes a `Pending` when the
+//! request is in the send buffer and is one from then on.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::blocking::{block_on, in_async_task};
+use crate::call::{Decoders, Target, with_buffer};
+use crate::dispatch::{MethodDescriptor, Status};
+use crate::driver::link::CallKey;
+use crate::error::CallError;
+use crate::semantics::Execution;
+
+/// A call that was started: a future of its answer.
+///
+/// Made by [`Call::start`](crate::Call::start) and [`Call::try_start`](crate::Call::try_start).
+/// Dropping it cancels the call, as [`cancel`](Pending::cancel) does, but nobody learns what became
+/// of it; [`detach`](Pending::detach) lets the call go on instead.
+///
+/// # Panics
+/// If it is polled or waited for after it has given its answer.
+#[must_use = "dropping it cancels the call; await it, or let it go on with `detach()`"]
+pub struct Pending<T, E = Infallible> {
+    target: Arc<Target>,
+    key: CallKey,
+    stage: Stage,
+    method: &'static MethodDescriptor,
+    timeout: Option<Duration>,
+    decoders: Decoders<T, E>,
+    span: Option<Box<tracing::Span>>,
+}
+
+/// How far a started call has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The link knows the call and will have its answer.
+    InFlight,
+    /// No reply is ever sent; the link does not know the call any more.
+    OneWay,
+    /// The answer was given to the caller, or nobody will ask for it.
+    Finished,
+}
+
+impl<T, E> Pending<T, E> {
+    /// Waits for the answer, parking the thread.
+    ///
+    /// # Errors
+    /// Those of the call, and [`CallError::BlockingInAsync`] inside an async task, where the call
+    /// is cancelled.
+    pub fn wait(self) -> Result<T, CallError<E>> {
+        if in_async_task() {
+            return Err(CallError::BlockingInAsync { execution: Execution::Unknown });
+        }
+        self.park()
+    }
+
+    /// Waits for the answer for at most this long, parking the thread: nothing if none came, and
+    /// the call goes on.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn example(mut pending: farcall::Pending<u64>) -> Result<u64, farcall::CallError> {
+    /// loop {
+    ///     match pending.wait_for(Duration::from_secs(1)) {
+    ///         Some(answer) => return answer,
+    ///         None => println!("still waiting"),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the call, and [`CallError::BlockingInAsync`] inside an async task, where the call
+    /// goes on.
+    pub fn wait_for(&mut self, duration: Duration) -> Option<Result<T, CallError<E>>> {
+        if in_async_task() {
+            return Some(Err(CallError::BlockingInAsync { execution: Execution::Unknown }));
+        }
+        block_on(self, Some(duration))
+    }
+
+    /// The answer if it is there; never waits. Nothing, too, after the answer was taken.
+    ///
+    /// # Errors
+    /// Those of the call.
+    pub fn try_take(&mut self) -> Option<Result<T, CallError<E>>> {
+        match self.stage {
+            Stage::Finished => None,
+            Stage::OneWay => Some(self.finish_one_way()),
+            Stage::InFlight => with_buffer(|body| {
+                let answer = self.target.link().try_answer(self.key, body)?;
+                Some(self.finish(answer, body))
+            }),
+        }
+    }
+
+    /// Asks the server to give the call up; await or [`wait`](Pending::wait) for what comes back to
+    /// learn what is known.
+    ///
+    /// That is [`CallError::Cancelled`] with what is known of the execution, or the answer, if it
+    /// was on its way already. A method that has begun is told by its
+    /// [`Context::cancellation`](crate::Context::cancellation) and is never stopped by force.
+    pub fn cancel(self) -> Pending<T, E> {
+        if self.stage == Stage::InFlight {
+            self.target.link().cancel_and_wait(self.key);
+        }
+        self
+    }
+
+    /// Lets the call go on with nobody waiting for its answer.
+    ///
+    /// A program that ends right afterwards may take the call with it: see
+    /// [`Node::shutdown`](crate::Node::shutdown).
+    pub fn detach(mut self) {
+        if self.stage == Stage::InFlight {
+            self.stage = Stage::Finished;
+            self.target.link().detach(self.key);
+        }
+    }
+
+    /// A call that the link has taken.
+    pub(crate) fn new(
+        target: Arc<Target>,
+        key: CallKey,
+        method: &'static MethodDescriptor,
+        timeout: Option<Duration>,
+        decoders: Decoders<T, E>,
+        span: Option<Box<tracing::Span>>,
+    ) -> Pending<T, E> {
+        let stage = if method.oneway { Stage::OneWay } else { Stage::InFlight };
+        if let Some(span) = &span {
+            target.link().trace(key, span);
+        }
+        Pending { target, key, stage, method, timeout, decoders, span }
+    }
+
+    /// Parks the thread until the answer. The link ends the call at its deadline, but a parked
+    /// thread does not rely on it: the runtime that drives the link may have stopped.
+    pub(crate) fn park(mut self) -> Result<T, CallError<E>> {
+        let limit = self.timeout.map(|timeout| timeout.saturating_add(DRIVER_GRACE));
+        block_on(&mut self, limit).unwrap_or_else(|| {
+            let (waited, execution) = (limit.unwrap_or_default(), Execution::Unknown);
+            Err(CallError::DeadlineExceeded { waited, execution, started: false })
+        })
+    }
+
+    /// Decodes the link's answer. The call is finished before any code of the user runs, so that
+    /// its panic harms no other.
+    fn finish(
+        &mut self,
+        answer: Result<Status, CallError>,
+        body: &[u8],
+    ) -> Result<T, CallError<E>> {
+        self.stage = Stage::Finished;
+        match answer {
+            Ok(Status::Ok) => (self.decoders.result)(body)
+                .map_err(|error| CallError::BadReply { reason: error.to_string().into() }),
+            Ok(Status::MethodError) => match (self.decoders.error)(body) {
+                Ok(error) => Err(CallError::Method(error)),
+                Err(reason) => Err(CallError::BadReply { reason }),
+            },
+            Ok(Status::Failed(code)) => {
+                let detail = String::from_utf8_lossy(body).into();
+                Err(code.into_error(detail, code.execution()).widen())
+            }
+            Err(error) => Err(error.widen()),
+        }
+    }
+
+    fn finish_one_way(&mut self) -> Result<T, CallError<E>> {
+        self.finish(Ok(Status::Ok), &[])
+    }
+}
+
+impl<T, E> Future for Pending<T, E> {
+    type Output = Result<T, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let span = this.span.clone();
+        let _entered = span.as_ref().map(|span| span.enter());
+        match this.stage {
+            Stage::Finished => panic!("the answer of `{}` was already taken", this.method.name),
+            Stage::OneWay => Poll::Ready(this.finish_one_way()),
+            Stage::InFlight => with_buffer(|body| {
+                let answer = this.target.link().poll_answer(this.key, cx, body);
+                answer.map(|answer| this.finish(answer, body))
+            }),
+        }
+    }
+}
+
+impl<T, E> Unpin for Pending<T, E> {}
+
+impl<T, E> Drop for Pending<T, E> {
+    fn drop(&mut self) {
+        if self.stage == Stage::InFlight {
+            self.target.link().cancel(self.key);
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Pending<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("object", &self.target.object())
+            .field("method", &self.method.name)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long a parked thread gives the link, after a call's deadline, to say what is known of the
+/// call: the link asks the server and waits 50 ms for the answer.
+const DRIVER_GRACE: Duration = Duration::from_millis(500);
