@@ -29,7 +29,7 @@ use slots::{Answer, Slots, State, Why};
 
 use super::seq_map::SeqMap;
 use crate::error::{CallError, Refusal};
-use crate::id::{Handle, NodeId};
+use crate::id::{CallId, Handle, NodeId};
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
 use crate::wire::frame::{self, Call, FRAGMENT, Kind};
@@ -230,20 +230,45 @@ impl<W> Client<W> {
         }
     }
 
-    /// Leaves `waiter` to be woken when there is room, unless there is room now; returns its number.
+    /// Leaves `waiter` to be woken when there is room, unless there is room now; returns its number. A caller that
+    /// was woken comes before all others; one that was not keeps its place.
     pub(crate) fn block(&mut self, out: &SendBuffer, old: Option<u64>, waiter: W) -> Option<u64> {
-        self.unblock(old);
-        if self.blocked.is_empty() && self.has_room(0, out) {
+        if let Some(place) = self.blocked.iter_mut().find(|(id, _)| Some(*id) == old) {
+            place.1 = waiter;
+            return old;
+        }
+        let woken = old.is_some();
+        if (woken || self.blocked.is_empty()) && self.has_room(0, out) {
             return None;
         }
         self.blocked_ids += 1;
-        self.blocked.push_back((self.blocked_ids, waiter));
+        if woken {
+            self.blocked.push_front((self.blocked_ids, waiter));
+        } else {
+            self.blocked.push_back((self.blocked_ids, waiter));
+        }
         Some(self.blocked_ids)
+    }
+
+    /// Whether callers wait for room.
+    #[inline]
+    pub(crate) fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    /// The full name of a call that was sent, and how often it was.
+    pub(crate) fn call_name(&mut self, key: Key) -> Option<(CallId, u32)> {
+        let session = self.session.as_ref()?;
+        let (boot, session) = (session.boot, session.id);
+        let slot = self.slots.get_mut(key).filter(|slot| slot.seq != 0)?;
+        Some((CallId { boot, session, seq: slot.seq }, slot.attempt))
     }
 
     /// Takes back a waiter that [`block`](Self::block) left; one that was woken passes its turn on.
     pub(crate) fn forget_blocked(&mut self, number: u64) {
-        if !self.unblock(Some(number)) {
+        let before = self.blocked.len();
+        self.blocked.retain(|&(id, _)| id != number);
+        if self.blocked.len() == before {
             self.wake_blocked(1);
         }
     }
@@ -485,13 +510,6 @@ impl<W> Client<W> {
 
     fn release(&mut self, index: u32) {
         self.slots.release(index);
-    }
-
-    fn unblock(&mut self, number: Option<u64>) -> bool {
-        let Some(number) = number else { return false };
-        let before = self.blocked.len();
-        self.blocked.retain(|&(id, _)| id != number);
-        self.blocked.len() < before
     }
 
     fn wake_blocked(&mut self, count: usize) {

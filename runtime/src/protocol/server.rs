@@ -408,6 +408,11 @@ impl ServerSession {
         }
     }
 
+    /// Number of the newest link; 0 before the first.
+    pub(crate) fn link(&self) -> u64 {
+        self.link
+    }
+
     /// Whether this link is the newest.
     #[inline]
     pub(crate) fn is_newest(&self, link: u64) -> bool {

@@ -1,0 +1,24 @@
+//! The real loop: runs the machines of the protocol on tokio, over streams.
+//!
+//! One task for each connection reads a batch of frames, lets the machine handle them, and writes all that came of it
+//! at once. Only here is a clock read, a task spawned, a random number drawn.
+
+pub(crate) mod clock;
+pub(crate) mod connection;
+pub(crate) mod entropy;
+mod handles;
+mod input;
+pub(crate) mod link;
+mod output;
+pub(crate) mod server;
+mod serving;
+mod session;
+mod timer;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; a panic under a lock of ours is our bug, and leaves the state as good as it was.
+#[inline]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,339 @@
+//! The task of a link: connects, reads, writes, keeps time, and connects again.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
+
+use super::clock::Clock;
+use super::entropy::Entropy;
+use super::input::Input;
+use super::link::{Link, Phase, State};
+use super::output::Output;
+use super::timer::Timer;
+use crate::address::Address;
+use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
+use crate::protocol::client::{ClientConfig, Health};
+use crate::time::Time;
+use crate::transport::{Network, Stream};
+use crate::wire::frame::{CloseCode, Frame, decode, put_close};
+use crate::wire::send_buffer::SendBuffer;
+
+/// Makes a link to `address` and starts its task.
+pub(crate) fn open(
+    runtime: &Handle,
+    network: Arc<dyn Network>,
+    entropy: Arc<Entropy>,
+    address: Address,
+    config: ClientConfig,
+) -> Arc<Link> {
+    let _entered = runtime.enter();
+    let clock = Clock::new();
+    let link = Arc::new(Link::new(config, clock));
+    let driver = Driver { link: link.clone(), network, entropy, address, failures: 0 };
+    runtime.spawn(driver.run());
+    link
+}
+
+struct Driver {
+    link: Arc<Link>,
+    network: Arc<dyn Network>,
+    entropy: Arc<Entropy>,
+    address: Address,
+    /// Attempts that brought no session, since the last that did.
+    failures: u32,
+}
+
+impl Drop for Driver {
+    /// However the task ends (the runtime may drop it): nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.link.ended();
+    }
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let mut timer = Timer::new(self.link.clock());
+            let connecting = self.network.connect(&self.address);
+            let limit = self.link.limits().handshake_timeout;
+            let connecting = tokio::time::timeout(limit, connecting);
+            match WhileDown { link: &self.link, timer: &mut timer, work: Box::pin(connecting) }.await {
+                None => return,
+                Some(Ok(Ok(stream))) => {
+                    if self.converse(stream).await {
+                        return;
+                    }
+                }
+                Some(Ok(Err(error))) => self.link.unreachable(error),
+                Some(Err(_)) => self.link.unreachable(io::ErrorKind::TimedOut.into()),
+            }
+            let pause = Box::pin(tokio::time::sleep(self.pause()));
+            if WhileDown { link: &self.link, timer: &mut timer, work: pause }.await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Uses one connection until it ends. Whether the link is closed for good.
+    async fn converse(&mut self, stream: Stream) -> bool {
+        let link = self.link.clone();
+        let nonce = self.entropy.next();
+        let now = link.clock().now();
+        {
+            let mut state = link.lock();
+            state.out = SendBuffer::default();
+            let State { client, out, .. } = &mut *state;
+            client.connected(now, nonce, out);
+            state.leave();
+        }
+        let mut connection = Connection::new(&link, stream, now);
+        let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
+        let error = Arc::new(end.unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()));
+        let mut state = link.lock();
+        let State { client, out, phase, .. } = &mut *state;
+        let welcome = client.is_welcome();
+        client.link_lost(link.clock().now(), connection.output.batch.accepted(), out, &error);
+        if !welcome {
+            client.unreachable(error);
+        }
+        let closing = *phase != Phase::Open;
+        let killed = state.killed;
+        state.out = SendBuffer::default();
+        state.leave();
+        self.failures = if welcome { 0 } else { self.failures.saturating_add(1) };
+        if closing && !killed {
+            // The peer gets the end of the stream after everything else; it is no loss if it does not.
+            let _ = connection.stream.shutdown().await;
+        }
+        closing
+    }
+
+    /// Full jitter: a random part of a time that doubles with every failure.
+    fn pause(&mut self) -> Duration {
+        let limits = self.link.limits();
+        let most = limits.reconnect_min.saturating_mul(1 << self.failures.min(16));
+        let most = most.min(limits.reconnect_max).max(limits.reconnect_min);
+        let fraction = (self.entropy.next() >> 11) as f64 / (1_u64 << 53) as f64;
+        most.mul_f64(fraction)
+    }
+}
+
+/// Does some work while no connection is up, and keeps the calls' time meanwhile. Nothing if the link is closed.
+struct WhileDown<'a, F> {
+    link: &'a Link,
+    timer: &'a mut Timer,
+    work: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for WhileDown<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            let now = this.link.clock().now();
+            let mut state = this.link.lock();
+            if state.phase != Phase::Open {
+                return Poll::Ready(None);
+            }
+            let wanted = state.client.next_timeout();
+            if this.timer.poll(cx, now, wanted) {
+                let State { client, out, .. } = &mut *state;
+                client.handle_timeout(now, out);
+                state.leave();
+                continue;
+            }
+            state.sleep(cx);
+            state.leave_asleep();
+            return this.work.as_mut().poll(cx).map(Some);
+        }
+    }
+}
+
+/// One connection of a link.
+struct Connection<'a> {
+    link: &'a Link,
+    stream: Stream,
+    input: Input,
+    output: Output,
+    assembly: Assembly,
+    timer: Timer,
+    /// Callers to be woken; empty between uses.
+    woken: Vec<Waker>,
+    /// The task has yielded once, so that callers that are ready could add to this batch.
+    yielded: bool,
+}
+
+impl<'a> Connection<'a> {
+    fn new(link: &'a Link, stream: Stream, now: Time) -> Connection<'a> {
+        let limits = link.limits();
+        let assembly = Assembly::new(AssemblyLimits {
+            message: limits.message,
+            bytes: limits.reply_bytes.max(limits.message),
+            messages: limits.window,
+        });
+        let (input, output) = (Input::new(now), Output::default());
+        let timer = Timer::new(link.clock());
+        let woken = Vec::new();
+        Connection { link, stream, input, output, assembly, timer, woken, yielded: false }
+    }
+
+    /// Ready when the connection has ended: with an error, or with nothing when the link is closed.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Error>> {
+        let now = self.link.clock().now();
+        if let Err(error) = self.poll_input(cx, now) {
+            return Poll::Ready(Some(error));
+        }
+        match self.poll_output(cx, now) {
+            Poll::Ready(Ok(())) => return Poll::Ready(None),
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
+            Poll::Pending => {}
+        }
+        self.poll_time(cx, now).map(Some)
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
+        for _ in 0..READS_PER_POLL {
+            match self.input.poll_read(cx, &mut self.stream, now) {
+                Poll::Ready(Ok(())) => self.handle_frames(now)?,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn handle_frames(&mut self, now: Time) -> io::Result<()> {
+        let mut state = self.link.lock();
+        // This task looks at the send buffer before it sleeps; nobody need wake it for that.
+        state.scheduled = true;
+        let State { client, out, .. } = &mut *state;
+        let mut done = 0;
+        let result = loop {
+            let (start, end) = match self.input.peek(done) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(invalid(error.to_string())),
+            };
+            done = end;
+            let result = match decode(self.input.bytes(start, end)) {
+                Err(error) => Err(invalid(error.to_string())),
+                Ok(Frame::Close { code, text }) => Err(closed(code, text)),
+                Ok(Frame::Fragment(fragment)) => match self.assembly.accept(now, &fragment) {
+                    Assembled::Unfinished => Ok(()),
+                    Assembled::Whole(message) => match decode(&message) {
+                        Ok(frame @ Frame::Reply(_)) => {
+                            client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
+                        }
+                        _ => Err(invalid("fragments that make no reply")),
+                    },
+                    Assembled::Refused { .. } => Err(invalid("a reply over the limit")),
+                    Assembled::Violation(what) => Err(invalid(what)),
+                },
+                Ok(frame) => {
+                    client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
+                }
+            };
+            if result.is_err() {
+                break result;
+            }
+        };
+        client.after_input(now, out);
+        self.input.consume(done);
+        state.leave_with(&mut self.woken);
+        result
+    }
+
+    /// Ready when the link is closed and everything is written.
+    fn poll_output(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.output.poll_write(cx, &mut self.stream, now))?;
+            let mut state = self.link.lock();
+            state.scheduled = true;
+            if state.killed {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            if state.out.is_empty() {
+                if state.phase != Phase::Open {
+                    if state.phase == Phase::Closing {
+                        // Once: the next turn finds it written.
+                        state.phase = Phase::Closed;
+                        put_close(CloseCode::Done, "", state.out.small());
+                        continue;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                self.yielded = false;
+                self.output.batch.shrink();
+                let idle = state.client.is_idle();
+                let waiting = if idle { std::mem::take(&mut state.idle) } else { Vec::new() };
+                state.sleep(cx);
+                state.leave_asleep();
+                waiting.into_iter().for_each(Waker::wake);
+                return Poll::Pending;
+            }
+            // Others that are ready to run may have calls for the same write.
+            if state.client.in_flight() > 1 && !self.yielded {
+                self.yielded = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.yielded = false;
+            let State { client, out, .. } = &mut *state;
+            out.fill(&mut self.output.batch);
+            client.drained(now, out);
+            state.leave_with(&mut self.woken);
+        }
+    }
+
+    /// Ready when the connection is of no use any more.
+    fn poll_time(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Error> {
+        loop {
+            let patience = self.link.limits().progress_timeout;
+            let mut state = self.link.lock();
+            let stalled = self.output.stalled().map_or(Time::NEVER, |since| since + patience);
+            let wanted = state.client.next_timeout().min(stalled);
+            if !self.timer.poll(cx, now, wanted) {
+                return Poll::Pending;
+            }
+            if stalled <= now {
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing"));
+            }
+            let State { client, out, .. } = &mut *state;
+            let health = client.handle_timeout(now, out);
+            let written = !out.is_empty();
+            state.leave();
+            if health == Health::Silent {
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the peer is silent"));
+            }
+            if written {
+                // To be written by the next turn.
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+}
+
+fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn closed(code: CloseCode, text: &str) -> io::Error {
+    let kind = match code {
+        CloseCode::Done | CloseCode::Replaced => io::ErrorKind::ConnectionReset,
+        CloseCode::Version => io::ErrorKind::Unsupported,
+        CloseCode::Violation => io::ErrorKind::InvalidData,
+        CloseCode::Busy => io::ErrorKind::ConnectionRefused,
+    };
+    io::Error::new(kind, format!("the server closed the connection: {text}"))
+}
+
+/// Reads before other tasks get a turn.
+const READS_PER_POLL: usize = 16;

@@ -1,0 +1,433 @@
+//! The client's end of all connections to one server: what proxies call, and what its connection task works on.
+//!
+//! Callers lock, let the machine encode, and leave; the task of the connection writes and reads. A call costs no
+//! channel, no timer entry and no task.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::lock;
+use crate::descriptor::{Descriptor, MethodDescriptor};
+use crate::dispatch::Status;
+use crate::error::CallError;
+use crate::id::Handle;
+use crate::limits::Limits;
+use crate::protocol::client::{
+    Answered, Client, ClientConfig, ClientStatistics, Key, NewCall, NotStarted,
+};
+use crate::semantics::Execution;
+use crate::time::Time;
+use crate::wire::send_buffer::SendBuffer;
+
+/// All calls of a node to one server.
+pub(crate) struct Link {
+    state: Mutex<State>,
+    limits: Arc<Limits>,
+    clock: Clock,
+}
+
+pub(super) struct State {
+    pub(super) client: Client<Waker>,
+    pub(super) out: SendBuffer,
+    /// The connection's task.
+    pub(super) io: Option<Waker>,
+    /// The task has been woken, or will look again by itself.
+    pub(super) scheduled: bool,
+    pub(super) phase: Phase,
+    /// Who waits until nothing is in flight, or until the task has ended.
+    pub(super) idle: Vec<Waker>,
+    /// The task has ended.
+    ended: bool,
+    /// Nothing more is sent, not even what was to be.
+    pub(super) killed: bool,
+}
+
+/// Whether the link goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// What is in the send buffer still goes out, then the connection ends.
+    Closing,
+    /// The task has ended.
+    Closed,
+}
+
+/// Names a call of a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallKey(Key);
+
+/// A caller's place among those who wait for room.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    number: Option<u64>,
+}
+
+/// A call with its arguments encoded.
+pub(crate) struct StartCall<'a> {
+    pub(crate) handle: Handle,
+    /// Position in the interface's descriptor.
+    pub(crate) method: u32,
+    pub(crate) descriptor: &'static MethodDescriptor,
+    /// None for no deadline.
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) arguments: &'a [u8],
+}
+
+/// Why a call was not taken. Nothing was sent.
+pub(crate) enum StartError {
+    /// No room; wait with [`Link::poll_capacity`].
+    Full,
+    /// It cannot be made.
+    Failed(CallError),
+}
+
+impl Link {
+    /// A link that no task drives yet.
+    pub(super) fn new(config: ClientConfig, clock: Clock) -> Link {
+        let limits = config.limits.clone();
+        let state = State {
+            client: Client::new(config),
+            out: SendBuffer::default(),
+            io: None,
+            scheduled: true,
+            phase: Phase::Open,
+            idle: Vec::new(),
+            ended: false,
+            killed: false,
+        };
+        Link { state: Mutex::new(state), limits, clock }
+    }
+
+    /// Hands a call to the machine. `waiting` is the place of a caller that has waited for room; others do not
+    /// overtake those who wait.
+    #[inline]
+    pub(crate) fn try_start(
+        &self,
+        call: &StartCall<'_>,
+        waiting: Option<&mut Waiting>,
+    ) -> Result<CallKey, StartError> {
+        let new = NewCall {
+            handle: call.handle,
+            method: call.method,
+            semantics: call.descriptor.semantics,
+            oneway: call.descriptor.oneway,
+            timeout: call.timeout,
+            arguments: call.arguments,
+        };
+        let now = self.clock.now();
+        let mut state = lock(&self.state);
+        let State { client, out, phase, .. } = &mut *state;
+        if *phase != Phase::Open {
+            let execution = Execution::NotExecuted;
+            return Err(StartError::Failed(CallError::Closed { execution }));
+        }
+        if waiting.is_none() && client.has_blocked() {
+            return Err(StartError::Full);
+        }
+        let key = client.start(now, &new, out).map_err(|error| match error {
+            NotStarted::Full => StartError::Full,
+            NotStarted::Failed(error) => StartError::Failed(error),
+        })?;
+        if let Some(waiting) = waiting {
+            waiting.number = None;
+        }
+        let io = state.schedule();
+        drop(state);
+        if let Some(io) = io {
+            io.wake();
+        }
+        Ok(CallKey(key))
+    }
+
+    /// Ready when there is room for a call; else the caller is woken when there is.
+    pub(crate) fn poll_capacity(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        let State { client, out, phase, .. } = &mut *state;
+        if *phase != Phase::Open {
+            return Poll::Ready(());
+        }
+        waiting.number = client.block(out, waiting.number, cx.waker().clone());
+        if waiting.number.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// The caller no longer waits for room.
+    pub(crate) fn forget_waiting(&self, waiting: &mut Waiting) {
+        if let Some(number) = waiting.number.take() {
+            self.update(|_, client, _| client.forget_blocked(number));
+        }
+    }
+
+    /// The answer: how the method ended, with the bytes swapped into `body`.
+    #[inline]
+    pub(crate) fn poll_answer(
+        &self,
+        key: CallKey,
+        cx: &mut Context<'_>,
+        body: &mut Vec<u8>,
+    ) -> Poll<Result<Status, CallError>> {
+        let answer = lock(&self.state).client.take_or_wait(key.0, body, |old| match old {
+            Some(old) if old.will_wake(cx.waker()) => None,
+            _ => Some(cx.waker().clone()),
+        });
+        match answer {
+            Some(answer) => Poll::Ready(answer.map(status)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// The answer, if it is there.
+    pub(crate) fn try_answer(
+        &self,
+        key: CallKey,
+        body: &mut Vec<u8>,
+    ) -> Option<Result<Status, CallError>> {
+        Some(lock(&self.state).client.take(key.0, body)?.map(status))
+    }
+
+    /// Nobody wants the answer any more; the call is given up.
+    pub(crate) fn cancel(&self, key: CallKey) {
+        self.update(|now, client, out| client.abandon(now, key.0, out));
+    }
+
+    /// Gives the call up; what is known of it then is its answer.
+    pub(crate) fn cancel_and_wait(&self, key: CallKey) {
+        self.update(|now, client, out| client.cancel(now, key.0, out));
+    }
+
+    /// The call goes on without anybody waiting.
+    pub(crate) fn detach(&self, key: CallKey) {
+        self.update(|_, client, _| client.detach(key.0));
+    }
+
+    /// The deadline of calls that set none.
+    pub(crate) fn default_timeout(&self) -> Option<Duration> {
+        self.limits.default_timeout
+    }
+
+    /// Looks an object up: a handle for it, or why there is none.
+    pub(crate) async fn bind(
+        &self,
+        object: &Arc<str>,
+        descriptor: &'static Descriptor,
+    ) -> Result<Handle, CallError> {
+        let handle = self.update(|_, client, out| client.bind(object, descriptor, out))?;
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            match state.client.bound(handle, || cx.waker().clone()) {
+                Some(result) => Poll::Ready(result),
+                None if state.phase == Phase::Closed => {
+                    Poll::Ready(Err(CallError::Closed { execution: Execution::NotExecuted }))
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await?;
+        Ok(handle)
+    }
+
+    /// Waits until no call is in flight and nothing is to be sent.
+    pub(crate) async fn idle(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if state.phase == Phase::Closed || (state.client.is_idle() && state.out.is_empty()) {
+                return Poll::Ready(());
+            }
+            state.idle.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Calls that are not finished.
+    pub(crate) fn in_flight(&self) -> usize {
+        lock(&self.state).client.in_flight()
+    }
+
+    /// What the calls of this link did so far.
+    pub(crate) fn statistics(&self) -> ClientStatistics {
+        lock(&self.state).client.statistics()
+    }
+
+    /// The name of a call, if it has been sent, and how often it was.
+    pub(crate) fn call_name(&self, key: CallKey) -> Option<(crate::id::CallId, u32)> {
+        lock(&self.state).client.call_name(key.0)
+    }
+
+    /// Ends the link: what is to be sent still goes out.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+        }
+        let io = state.io.clone();
+        drop(state);
+        if let Some(io) = io {
+            io.wake();
+        }
+    }
+
+    /// Waits until the link's task has ended.
+    pub(crate) async fn closed(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.state);
+            if state.ended {
+                return Poll::Ready(());
+            }
+            state.idle.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends the link at once, as a crash would: nothing more is sent.
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only the simulator kills"))]
+    pub(crate) fn kill(&self) {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Closed;
+        state.out = SendBuffer::default();
+        state.killed = true;
+    }
+
+    /// Runs `change` on the machine and wakes whom it concerns.
+    #[inline]
+    pub(super) fn update<R>(
+        &self,
+        change: impl FnOnce(Time, &mut Client<Waker>, &mut SendBuffer) -> R,
+    ) -> R {
+        let now = self.clock.now();
+        let mut state = lock(&self.state);
+        let State { client, out, .. } = &mut *state;
+        let result = change(now, client, out);
+        state.leave();
+        result
+    }
+
+    /// The state, for the connection's task.
+    #[inline]
+    pub(super) fn lock(&self) -> MutexState<'_> {
+        MutexState(lock(&self.state))
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The task has ended: every caller is told.
+    pub(super) fn ended(&self) {
+        let mut state = lock(&self.state);
+        state.phase = Phase::Closed;
+        state.ended = true;
+        state.client.close();
+        let waiting = std::mem::take(&mut state.idle);
+        state.leave();
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// No connection could be made.
+    pub(super) fn unreachable(&self, error: io::Error) {
+        self.update(|_, client, _| client.unreachable(Arc::new(error)));
+    }
+}
+
+/// The locked state of a link.
+pub(super) struct MutexState<'a>(std::sync::MutexGuard<'a, State>);
+
+impl std::ops::Deref for MutexState<'_> {
+    type Target = State;
+
+    #[inline]
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for MutexState<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl MutexState<'_> {
+    /// The task goes to sleep after this, and is to be woken for whatever comes.
+    #[inline]
+    pub(super) fn sleep(&mut self, cx: &Context<'_>) {
+        self.0.scheduled = false;
+        match &self.0.io {
+            Some(io) if io.will_wake(cx.waker()) => {}
+            _ => self.0.io = Some(cx.waker().clone()),
+        }
+    }
+
+    /// As [`leave`](Self::leave), by the task itself, with a vector that it keeps for this.
+    #[inline]
+    pub(super) fn leave_with(mut self, kept: &mut Vec<Waker>) {
+        debug_assert!(kept.is_empty());
+        std::mem::swap(self.0.client.woken(), kept);
+        drop(self);
+        kept.drain(..).for_each(Waker::wake);
+    }
+
+    /// As [`leave`](Self::leave), by the task itself, which need not be woken.
+    #[inline]
+    pub(super) fn leave_asleep(mut self) {
+        if self.0.client.woken().is_empty() {
+            return;
+        }
+        let woken = std::mem::take(self.0.client.woken());
+        drop(self);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Unlocks and wakes the callers that the machine named.
+    #[inline]
+    pub(super) fn leave(self) {
+        self.0.leave();
+    }
+}
+
+/// Unlocks first, wakes then.
+trait Leave {
+    fn leave(self);
+}
+
+impl Leave for std::sync::MutexGuard<'_, State> {
+    #[inline]
+    fn leave(mut self) {
+        let mut woken = std::mem::take(self.client.woken());
+        let io = self.schedule();
+        drop(self);
+        for waker in woken.drain(..) {
+            waker.wake();
+        }
+        if let Some(io) = io {
+            io.wake();
+        }
+    }
+}
+
+impl State {
+    /// The connection's task, if there is something for it and it was not woken yet.
+    #[inline]
+    fn schedule(&mut self) -> Option<Waker> {
+        if self.scheduled {
+            return None;
+        }
+        self.scheduled = true;
+        self.io.clone()
+    }
+}
+
+fn status(answered: Answered) -> Status {
+    match answered {
+        Answered::Ok => Status::Ok,
+        Answered::MethodError => Status::MethodError,
+    }
+}

@@ -1,0 +1,58 @@
+//! What one connection is writing.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+use crate::time::Time;
+use crate::transport::Stream;
+use crate::wire::send_buffer::Batch;
+
+/// A batch on its way, and since when the peer has accepted nothing of it.
+#[derive(Default)]
+pub(super) struct Output {
+    pub(super) batch: Batch,
+    stalled: Option<Time>,
+}
+
+impl Output {
+    /// Writes until the batch is empty or the stream takes no more.
+    #[inline]
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        now: Time,
+    ) -> Poll<io::Result<()>> {
+        while !self.batch.is_empty() {
+            let mut stream = Pin::new(&mut *stream);
+            let written = match self.batch.single() {
+                Some(bytes) => stream.as_mut().poll_write(cx, bytes),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = self.batch.slices(&mut slices);
+                    stream.as_mut().poll_write_vectored(cx, &slices[..count])
+                }
+            };
+            if written.is_pending() {
+                self.stalled.get_or_insert(now);
+            }
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.batch.advance(written),
+            }
+            self.stalled = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Since when the peer has accepted nothing, if something waits for it.
+    pub(super) fn stalled(&self) -> Option<Time> {
+        self.stalled
+    }
+}
+
+/// Pieces that one write carries.
+const SLICES: usize = 16;

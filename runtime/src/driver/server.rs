@@ -1,0 +1,234 @@
+//! The server's side of a node: listeners, sessions, and how both end.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use super::entropy::Entropy;
+use super::lock;
+use super::serving;
+use super::session::Cell;
+use crate::address::Address;
+use crate::id::{Boot, NodeId};
+use crate::limits::Limits;
+use crate::protocol::server::{ProcessBudget, Sessions};
+use crate::registry::Registry;
+use crate::transport::{Listener, Network};
+
+/// What all connections that a node accepts have in common.
+pub(crate) struct Server {
+    pub(super) limits: Arc<Limits>,
+    pub(super) registry: Registry,
+    pub(super) entropy: Arc<Entropy>,
+    pub(super) clock: Clock,
+    pub(super) budget: Arc<ProcessBudget>,
+    pub(super) sessions: Mutex<Sessions<Arc<Cell>>>,
+    pub(super) boot: Boot,
+    /// Connections, and those of them whose handshake is not finished.
+    pub(super) connections: AtomicUsize,
+    pub(super) handshakes: AtomicUsize,
+    pub(super) draining: AtomicBool,
+    /// The process is dead, as far as anybody can see: nothing runs any further.
+    pub(super) dead: AtomicBool,
+    /// Tasks to be woken when the server ends.
+    tasks: Mutex<Tasks>,
+    /// Tells listeners to stop, and who waits for the end to look again.
+    pub(super) changed: Notify,
+}
+
+/// The tasks of connections, by number, and whether they are to end.
+#[derive(Default)]
+struct Tasks {
+    next: u64,
+    wakers: HashMap<u64, Option<Waker>>,
+    closing: bool,
+}
+
+impl Server {
+    /// A server that listens nowhere yet.
+    pub(crate) fn new(
+        node: NodeId,
+        limits: Arc<Limits>,
+        registry: Registry,
+        entropy: Arc<Entropy>,
+    ) -> Arc<Server> {
+        let boot = Boot(entropy.next());
+        Arc::new(Server {
+            limits,
+            registry,
+            entropy,
+            clock: Clock::new(),
+            budget: Arc::default(),
+            sessions: Mutex::new(Sessions::new(node, boot)),
+            boot,
+            connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            tasks: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Listens at an address; returns the one that was bound.
+    pub(crate) async fn listen(
+        self: &Arc<Server>,
+        runtime: &Handle,
+        network: &dyn Network,
+        address: &Address,
+    ) -> io::Result<Address> {
+        let listener = network.listen(address).await?;
+        let bound = listener.address();
+        runtime.spawn(accept(Arc::downgrade(self), listener));
+        runtime.spawn(sweep(Arc::downgrade(self)));
+        Ok(bound)
+    }
+
+    /// Begins nothing new, lets what runs end and be answered, for at most `grace`; then ends every connection.
+    /// Returns how many handlers were still running.
+    pub(crate) async fn shutdown(&self, grace: Duration) -> usize {
+        self.draining.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+        let sessions: Vec<_> = lock(&self.sessions).iter().cloned().collect();
+        sessions.iter().for_each(|session| session.drain());
+        let drained = async {
+            while !sessions.iter().all(|session| session.is_drained()) {
+                // Polled, since it happens once in a server's life, and what ends a call need not know of it.
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, drained).await;
+        let running = sessions.iter().map(|session| session.lock().session.running()).sum();
+        self.close();
+        let closed = async {
+            while self.connections.load(Ordering::Acquire) > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace.max(LEAST_CLOSING), closed).await;
+        running
+    }
+
+    /// Ends every connection after what is to be sent.
+    pub(crate) fn close(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.changed.notify_waiters();
+        let wakers: Vec<Waker> = {
+            let mut tasks = lock(&self.tasks);
+            tasks.closing = true;
+            tasks.wakers.values_mut().filter_map(Option::take).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends everything at once, as a crash would: nothing more is sent, no handler goes on.
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only the simulator kills"))]
+    pub(crate) fn kill(&self) {
+        self.dead.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// This run of the server.
+    pub(crate) fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// Handlers that run.
+    pub(crate) fn running(&self) -> usize {
+        self.budget.running()
+    }
+
+    /// Sessions, and bytes that are kept for them.
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        (lock(&self.sessions).len(), self.budget.bytes())
+    }
+
+    /// Counts a task of a connection in; `None` if the server is ending.
+    pub(super) fn enter(&self) -> Option<u64> {
+        let mut tasks = lock(&self.tasks);
+        if tasks.closing {
+            return None;
+        }
+        tasks.next += 1;
+        let number = tasks.next;
+        tasks.wakers.insert(number, None);
+        Some(number)
+    }
+
+    /// Whether the server is ending; if not, wakes this task when it does.
+    pub(super) fn is_closing(&self, task: u64, waker: &Waker) -> bool {
+        let mut tasks = lock(&self.tasks);
+        if !tasks.closing {
+            tasks.wakers.insert(task, Some(waker.clone()));
+        }
+        tasks.closing
+    }
+
+    /// Counts a task of a connection out.
+    pub(super) fn leave(&self, task: u64) {
+        lock(&self.tasks).wakers.remove(&task);
+    }
+}
+
+/// Accepts until the server ends. An error concerns one connection, or a shortage that passes: never the loop.
+async fn accept(server: Weak<Server>, mut listener: Box<dyn Listener>) {
+    loop {
+        let Some(alive) = server.upgrade() else { return };
+        let changed = alive.changed.notified();
+        if alive.draining.load(Ordering::Acquire) {
+            return;
+        }
+        let accepted = {
+            let mut changed = std::pin::pin!(changed);
+            let mut accepting = listener.accept();
+            std::future::poll_fn(|cx| {
+                if changed.as_mut().poll(cx).is_ready() {
+                    return std::task::Poll::Ready(None);
+                }
+                accepting.as_mut().poll(cx).map(Some)
+            })
+            .await
+        };
+        match accepted {
+            None => {}
+            Some(Ok((stream, peer))) => serving::spawn(&alive, stream, peer),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                drop(alive);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Drops the sessions of clients that have been silent for too long.
+async fn sweep(server: Weak<Server>) {
+    loop {
+        let Some(alive) = server.upgrade() else { return };
+        let pause = (alive.limits.session_ttl / SWEEPS_PER_TTL).max(LEAST_SWEEP);
+        if alive.draining.load(Ordering::Acquire) {
+            return;
+        }
+        drop(alive);
+        tokio::time::sleep(pause).await;
+        let Some(alive) = server.upgrade() else { return };
+        let now = alive.clock.now();
+        lock(&alive.sessions).expire(|session| session.is_expired(now));
+    }
+}
+
+/// Pause after an accept failed, since what fails at once (no descriptors) fails again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a shutdown looks whether all is done.
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// Time that connections have for their last bytes, even without grace.
+const LEAST_CLOSING: Duration = Duration::from_millis(200);
+const SWEEPS_PER_TTL: u32 = 8;
+const LEAST_SWEEP: Duration = Duration::from_millis(10);

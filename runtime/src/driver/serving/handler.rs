@@ -1,0 +1,217 @@
+//! Runs the handlers of calls that the session admitted.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Serving;
+use crate::context::{self, CallContext, Scoped};
+use crate::descriptor::MethodDescriptor;
+use crate::dispatch::{Reply, Status};
+use crate::driver::server::Server;
+use crate::driver::session::{Cell, CellState};
+use crate::error::FailureCode;
+use crate::id::Seq;
+use crate::protocol::client::Violation;
+use crate::protocol::server::{Admission, Target};
+use crate::registry::Dispatcher;
+use crate::time::Time;
+use crate::wire::frame::{Call, ReplyStatus};
+use crate::wire::send_buffer::SendBuffer;
+
+impl Serving {
+    /// Runs a call if the session admits it: in place, or in a task of its own if it is not ready at once.
+    #[inline]
+    pub(super) fn handle_call(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        call: &Call<'_>,
+        arguments: Bytes,
+    ) -> Result<(), Violation> {
+        let Some((object, method)) = self.admit(now, call)? else { return Ok(()) };
+        let left = call.deadline_ms.map(Duration::from_millis);
+        let context = context::Context::new(
+            self.context.clone(),
+            CallContext {
+                seq: call.seq,
+                attempt: call.attempt,
+                method,
+                deadline: left.map(|left| self.server.clock.instant(now + left)),
+            },
+        );
+        let reply = std::mem::take(&mut self.spare);
+        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply));
+        let span = self.span(call, method);
+        let mut handler = Handler { future: Some(future), seq: call.seq, method, span };
+        if !method.spawn
+            && let Poll::Ready((status, mut body)) = handler.poll(cx)
+        {
+            let mut state = self.cell.lock();
+            state.complete(now, call.seq, status, &mut body, method.oneway);
+            drop(state);
+            if body.capacity() <= KEPT_CAPACITY {
+                self.spare = body;
+            }
+            return Ok(());
+        }
+        let (cell, server) = (self.cell.clone(), self.server.clone());
+        tokio::spawn(Spawned { handler: Some(handler), cell, server });
+        Ok(())
+    }
+
+    #[inline]
+    fn admit(
+        &mut self,
+        now: Time,
+        call: &Call<'_>,
+    ) -> Result<Option<(Arc<dyn Dispatcher>, &'static MethodDescriptor)>, Violation> {
+        let mut state = self.cell.lock();
+        let CellState { session, handles, link, .. } = &mut *state;
+        let mut void;
+        let out = match link {
+            Some(link) if link.number == self.link => &mut link.out,
+            // An older link: what it brings still counts, what it would be told goes to the newest.
+            _ => {
+                void = SendBuffer::default();
+                &mut void
+            }
+        };
+        match handles.target(call.handle, call.method) {
+            Ok((object, method)) => {
+                let target = Target::Method { semantics: method.semantics, oneway: method.oneway };
+                let admission = session.admit(now, call, target, out)?;
+                Ok((admission == Admission::Run).then(|| (object.clone(), method)))
+            }
+            Err(refused) => {
+                let target = Target::Refused { code: refused.code, text: &refused.text };
+                session.admit(now, call, target, out)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn span(&self, call: &Call<'_>, method: &'static MethodDescriptor) -> Option<Box<tracing::Span>> {
+        let span = tracing::debug_span!(
+            "serve",
+            id = tracing::field::Empty,
+            method = method.name,
+            semantics = %method.semantics,
+            attempt = call.attempt,
+        );
+        if span.is_disabled() {
+            return None;
+        }
+        let session = self.cell.id;
+        let id = crate::id::CallId { boot: self.server.boot, session, seq: call.seq };
+        span.record("id", tracing::field::display(id));
+        Some(Box::new(span))
+    }
+}
+
+/// A running handler.
+struct Handler {
+    /// Gone when it has ended.
+    future: Option<Scoped>,
+    seq: Seq,
+    method: &'static MethodDescriptor,
+    span: Option<Box<tracing::Span>>,
+}
+
+impl Handler {
+    /// Polls the user's code; its panic is an outcome like others.
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ReplyStatus, Vec<u8>)> {
+        let _entered = self.span.as_deref().map(tracing::Span::enter);
+        let Some(future) = &mut self.future else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx)));
+        let outcome = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(reply)) => self.outcome(reply),
+            Err(panic) => {
+                let reason = message(&*panic);
+                tracing::error!(method = self.method.name, reason, "a method panicked");
+                (ReplyStatus::Failed(FailureCode::Panicked), PANICKED.into())
+            }
+        };
+        // What the user's future still holds is dropped here, and may panic as well.
+        let future = self.future.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            tracing::error!(method = self.method.name, "a method's future panicked when dropped");
+        }
+        Poll::Ready(outcome)
+    }
+
+    #[inline]
+    fn outcome(&self, reply: Reply) -> (ReplyStatus, Vec<u8>) {
+        let Reply { status, body } = reply;
+        if self.method.max_reply.is_some_and(|limit| body.len() > limit) {
+            let code = FailureCode::ReplyTooLarge;
+            return (ReplyStatus::Failed(code), "it is larger than its `max_reply`".into());
+        }
+        let status = match status {
+            Status::Ok => ReplyStatus::Ok,
+            Status::MethodError => ReplyStatus::MethodError,
+            Status::Failed(code) => ReplyStatus::Failed(code),
+        };
+        (status, body)
+    }
+}
+
+/// A handler with a task of its own.
+struct Spawned {
+    handler: Option<Handler>,
+    cell: Arc<Cell>,
+    server: Arc<Server>,
+}
+
+impl Future for Spawned {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(handler) = &mut this.handler else { return Poll::Ready(()) };
+        if this.server.dead.load(Ordering::Acquire) {
+            // A crash: nothing of the handler goes on, and nobody is told.
+            this.handler = None;
+            return Poll::Ready(());
+        }
+        let Poll::Ready((status, mut body)) = handler.poll(cx) else { return Poll::Pending };
+        let (seq, oneway) = (handler.seq, handler.method.oneway);
+        this.handler = None;
+        this.cell.complete(seq, status, &mut body, oneway);
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Spawned {
+    /// The runtime ended the task: the method ran in part.
+    fn drop(&mut self) {
+        if let Some(handler) = self.handler.take() {
+            let status = ReplyStatus::Failed(FailureCode::Aborted);
+            let mut body = ABORTED.into();
+            self.cell.complete(handler.seq, status, &mut body, handler.method.oneway);
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// What the caller is told; the panic's own words may be secret and go to the log of the server.
+const PANICKED: &str = "its message is in the server's log";
+const ABORTED: &str = "its task was ended";
+/// Capacity in bytes of the reply buffer that a connection keeps.
+const KEPT_CAPACITY: usize = 16 << 10;

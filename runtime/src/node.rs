@@ -1,0 +1,440 @@
+//! A process's presence: its identity, its objects, its listeners and its connections.
+//!
+//! Everything hangs on a [`Node`], nothing is global: a program may have several, a test one of its own. Proxies and
+//! handles of listeners keep their node alive; when the last is gone, its connections end.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::address::{Address, AddressError, IntoUrl, Url};
+use crate::call::Remote;
+use crate::dispatch::{Interface, Object};
+use crate::driver::connection;
+use crate::driver::entropy::Entropy;
+use crate::driver::link::Link;
+use crate::driver::lock;
+use crate::driver::server::Server;
+use crate::error::CallError;
+use crate::id::{Boot, NodeId};
+use crate::limits::Limits;
+use crate::protocol::client::ClientConfig;
+use crate::proxy::Proxy;
+use crate::registry::{Registry, RegistryError};
+use crate::semantics::Execution;
+use crate::transport::{Network, RealNetwork};
+
+/// A process's presence on the network; cheap to clone, all clones are one node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: NodeId,
+    limits: Arc<Limits>,
+    registry: Registry,
+    server: Arc<Server>,
+    network: Arc<dyn Network>,
+    entropy: Arc<Entropy>,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    open: HashMap<Address, Arc<Link>>,
+    closed: bool,
+}
+
+/// Makes a [`Node`].
+pub struct NodeBuilder {
+    limits: Limits,
+    network: Arc<dyn Network>,
+    entropy: Entropy,
+}
+
+/// A place where a node listens; keeps the node alive.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    node: Node,
+    address: Address,
+}
+
+/// Why a node could not listen, or an object not be bound.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address cannot be used.
+    #[error("the address cannot be used")]
+    Address(#[from] AddressError),
+    /// The operating system refused to listen there.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The object could not be bound to its name.
+    #[error("cannot bind the object")]
+    Bind(#[from] RegistryError),
+    /// There is no tokio runtime here; in a program without one use [`farcall::blocking`](crate::blocking).
+    #[error("no tokio runtime is running here; use `farcall::blocking` in a program without one")]
+    NoRuntime,
+}
+
+/// What was still unfinished when a shutdown's grace was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the grace was over with {handlers} handlers running and {calls} calls in flight")]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// Handlers of this node that were still running.
+    pub handlers: usize,
+    /// Calls from this node that were not finished; their callers were told.
+    pub calls: usize,
+}
+
+/// What a node did and keeps. Numbers since it was built, but for those that say "now".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Calls that were taken from callers.
+    pub calls: u64,
+    /// Requests that were sent again.
+    pub resent: u64,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Sessions that servers gave to this node.
+    pub sessions: u64,
+    /// Handlers that run now.
+    pub running: usize,
+    /// Sessions that this node keeps for its clients now.
+    pub kept_sessions: usize,
+    /// Bytes of saved replies and of unfinished messages that this node keeps now.
+    pub kept_bytes: usize,
+}
+
+impl Node {
+    /// A builder with the default limits.
+    #[must_use]
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder {
+            limits: Limits::default(),
+            network: Arc::new(RealNetwork),
+            entropy: Entropy::System,
+        }
+    }
+
+    /// Who this node is, for its peers.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// This run of the node as a server.
+    #[must_use]
+    pub fn boot(&self) -> Boot {
+        self.inner.server.boot()
+    }
+
+    /// The objects of this node, by name.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    /// Accepts calls at an address: `tcp://127.0.0.1:0`, `mem://name`. A port 0 is chosen by the system; the handle
+    /// tells which. Must be called inside a tokio runtime, which then runs the handlers.
+    ///
+    /// # Errors
+    /// [`ServeError`] if the address cannot be used or is taken.
+    pub async fn listen(&self, url: impl IntoUrl) -> Result<Listening, ServeError> {
+        let url = url.into_url()?;
+        url.address().check_usable()?;
+        let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
+        let Inner { server, network, .. } = &*self.inner;
+        let address = server
+            .listen(&runtime, &**network, url.address())
+            .await
+            .map_err(|source| ServeError::Listen { address: url.address().clone(), source })?;
+        Ok(Listening { node: self.clone(), address })
+    }
+
+    /// A proxy of the object that `url` names. Connects if this node has no connection there yet, and asks the server
+    /// for the object. Must be called inside a tokio runtime, which then runs the connection.
+    ///
+    /// # Errors
+    /// [`CallError::Unreachable`] if no connection can be made, [`CallError::NoSuchObject`] if the server has no such
+    /// object; nothing ran in any case.
+    pub async fn lookup<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
+        let url = url.into_url().map_err(CallError::BadAddress)?;
+        let object = url.require_object().map_err(CallError::BadAddress)?;
+        url.address().check_usable().map_err(CallError::BadAddress)?;
+        let link = self.link(url.address())?;
+        let descriptor = <P::Interface as Interface>::DESCRIPTOR;
+        let binding = link.bind(&object, descriptor);
+        let handle = match self.inner.limits.default_timeout {
+            None => binding.await?,
+            Some(timeout) => match tokio::time::timeout(timeout, binding).await {
+                Ok(handle) => handle?,
+                Err(_) => {
+                    let execution = Execution::NotExecuted;
+                    let (waited, started) = (timeout, false);
+                    return Err(CallError::DeadlineExceeded { waited, execution, started });
+                }
+            },
+        };
+        Ok(P::from_remote(Remote::new(self.clone(), link, handle, descriptor, object)))
+    }
+
+    /// Ends the node in good order: nothing new begins, what runs is answered, detached and oneway calls leave; after
+    /// `grace`, or earlier when all is done, every connection is closed. Calls that come meanwhile are refused as not
+    /// executed.
+    ///
+    /// # Errors
+    /// [`Unfinished`] if the grace was over before all was done.
+    pub async fn shutdown(&self, grace: Duration) -> Result<(), Unfinished> {
+        let links: Vec<_> = lock(&self.inner.links).open.values().cloned().collect();
+        let leaving = async {
+            let idle = async {
+                for link in &links {
+                    link.idle().await;
+                }
+            };
+            let _ = tokio::time::timeout(grace, idle).await;
+        };
+        let serving = self.inner.server.shutdown(grace);
+        let (handlers, ()) = both(serving, leaving).await;
+        let calls = links.iter().map(|link| link.in_flight()).sum();
+        self.inner.close();
+        for link in &links {
+            let _ = tokio::time::timeout(CLOSING, link.closed()).await;
+        }
+        if handlers == 0 && calls == 0 { Ok(()) } else { Err(Unfinished { handlers, calls }) }
+    }
+
+    /// What this node did and keeps.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let (kept_sessions, kept_bytes) = self.inner.server.kept();
+        let running = self.inner.server.running();
+        let mut all = Statistics { running, kept_sessions, kept_bytes, ..Statistics::default() };
+        for link in lock(&self.inner.links).open.values() {
+            let one = link.statistics();
+            all.calls += one.calls;
+            all.resent += one.resent;
+            all.connections += one.links;
+            all.sessions += one.sessions;
+        }
+        all
+    }
+
+    /// Ends the node as a crash would.
+    #[cfg(feature = "sim")]
+    pub(crate) fn kill(&self) {
+        self.inner.server.kill();
+        for link in lock(&self.inner.links).open.values() {
+            link.kill();
+        }
+        self.inner.close();
+    }
+
+    /// The link to a server: one for all its objects.
+    fn link(&self, address: &Address) -> Result<Arc<Link>, CallError> {
+        let closed = CallError::Closed { execution: Execution::NotExecuted };
+        let runtime = Handle::try_current().map_err(|_| closed.clone())?;
+        let mut links = lock(&self.inner.links);
+        if links.closed {
+            return Err(closed);
+        }
+        if let Some(link) = links.open.get(address) {
+            return Ok(link.clone());
+        }
+        let Inner { id, limits, network, entropy, .. } = &*self.inner;
+        let peer = address.to_string().into();
+        let config = ClientConfig { node: *id, peer, limits: limits.clone() };
+        let (network, entropy) = (network.clone(), entropy.clone());
+        let link = connection::open(&runtime, network, entropy, address.clone(), config);
+        links.open.insert(address.clone(), link.clone());
+        Ok(link)
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        let links: Vec<_> = {
+            let mut links = lock(&self.links);
+            links.closed = true;
+            links.open.values().cloned().collect()
+        };
+        links.iter().for_each(|link| link.close());
+        self.server.close();
+    }
+}
+
+impl Drop for Inner {
+    /// Only signals: the tasks end by themselves.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl NodeBuilder {
+    /// Sets the node's limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> NodeBuilder {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets network and randomness, for the simulator.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(mut self, network: Arc<dyn Network>, seed: u64) -> NodeBuilder {
+        self.network = network;
+        self.entropy = Entropy::seeded(seed);
+        self
+    }
+
+    /// The node. It does nothing before it listens or looks something up.
+    #[must_use]
+    pub fn build(self) -> Node {
+        let entropy = Arc::new(self.entropy);
+        let id = uuid::Builder::from_random_bytes(
+            (u128::from(entropy.next()) << 64 | u128::from(entropy.next())).to_be_bytes(),
+        );
+        let id = NodeId(id.into_uuid());
+        let limits = Arc::new(self.limits);
+        let registry = Registry::new(limits.names);
+        let server = Server::new(id, limits.clone(), registry.clone(), entropy.clone());
+        let links = Mutex::default();
+        let network = self.network;
+        Node { inner: Arc::new(Inner { id, limits, registry, server, network, entropy, links }) }
+    }
+}
+
+impl Listening {
+    /// Where the node listens, with the port that was chosen.
+    #[must_use]
+    pub fn addr(&self) -> &Address {
+        &self.address
+    }
+
+    /// The URL of an object of this node at this address.
+    ///
+    /// # Panics
+    /// If no object can have this name: a name has 1 to 255 bytes and no control characters.
+    #[must_use]
+    pub fn url(&self, name: &str) -> Url {
+        match Url::new(self.address.clone(), name) {
+            Ok(url) => url,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The node's objects.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        self.node.registry()
+    }
+
+    /// As [`Node::shutdown`].
+    ///
+    /// # Errors
+    /// [`Unfinished`] if the grace was over before all was done.
+    pub async fn shutdown(&self, grace: Duration) -> Result<(), Unfinished> {
+        self.node.shutdown(grace).await
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.inner.id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeBuilder").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Serves one object from a node of its own: listens at `url` and binds `object` to `name`.
+///
+/// The node lives as long as the handle that is returned, and runs on the current tokio runtime.
+///
+/// # Errors
+/// [`ServeError`] if the address or the name cannot be used.
+pub async fn serve<I, O>(
+    url: impl IntoUrl,
+    name: &str,
+    object: O,
+) -> Result<Listening, ServeError>
+where
+    I: ?Sized + Interface,
+    O: Object<I>,
+{
+    let node = Node::builder().build();
+    node.registry().bind(name, object)?;
+    node.listen(url).await
+}
+
+/// As [`serve`], for an object with several remote interfaces: `serve_as::<dyn Account>(…)`.
+///
+/// # Errors
+/// [`ServeError`] if the address or the name cannot be used.
+pub async fn serve_as<I: ?Sized + Interface>(
+    url: impl IntoUrl,
+    name: &str,
+    object: impl Object<I>,
+) -> Result<Listening, ServeError> {
+    let node = Node::builder().build();
+    node.registry().bind_as::<I>(name, object)?;
+    node.listen(url).await
+}
+
+/// Connects to an object from a node of its own, which lives as long as the proxy and its clones.
+///
+/// # Errors
+/// As [`Node::lookup`].
+pub async fn connect<P: Proxy>(url: impl IntoUrl) -> Result<P, CallError> {
+    Node::builder().build().lookup(url).await
+}
+
+/// Both futures to their ends, side by side.
+async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
+    let (mut a, mut b) = (std::pin::pin!(a), std::pin::pin!(b));
+    let (mut a_done, mut b_done) = (None, None);
+    std::future::poll_fn(move |cx| {
+        if a_done.is_none()
+            && let std::task::Poll::Ready(output) = a.as_mut().poll(cx)
+        {
+            a_done = Some(output);
+        }
+        if b_done.is_none()
+            && let std::task::Poll::Ready(output) = b.as_mut().poll(cx)
+        {
+            b_done = Some(output);
+        }
+        match (a_done.take(), b_done.take()) {
+            (Some(a), Some(b)) => std::task::Poll::Ready((a, b)),
+            (a, b) => {
+                (a_done, b_done) = (a, b);
+                std::task::Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// How long a link may take to write its last bytes.
+const CLOSING: Duration = Duration::from_millis(200);

@@ -1,0 +1,59 @@
+//! TCP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Accepting, Listener, Stream};
+use crate::address::{Address, Host, HostPort};
+
+/// Tries the addresses of the host one after the other.
+pub(super) async fn connect(place: &HostPort) -> io::Result<Stream> {
+    let stream = match host(place) {
+        Ok(address) => TcpStream::connect(address).await,
+        Err(name) => TcpStream::connect(name).await,
+    }?;
+    // A call waits for nothing: small writes leave at once, and what is ready together leaves together.
+    stream.set_nodelay(true)?;
+    Ok(Stream::Tcp(stream))
+}
+
+/// Binds the first address of the host that can be bound.
+pub(super) async fn listen(place: &HostPort) -> io::Result<Box<dyn Listener>> {
+    let listener = match host(place) {
+        Ok(address) => TcpListener::bind(address).await,
+        Err(name) => TcpListener::bind(name).await,
+    }?;
+    let address = listener.local_addr()?;
+    Ok(Box::new(Tcp { listener, address }))
+}
+
+struct Tcp {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener for Tcp {
+    fn address(&self) -> Address {
+        Address::Tcp(self.address.into())
+    }
+
+    fn accept(&mut self) -> Accepting<'_> {
+        Box::pin(async {
+            let (stream, peer) = self.listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let peer: Arc<str> = peer.to_string().into();
+            Ok((Stream::Tcp(stream), peer))
+        })
+    }
+}
+
+/// A number needs no resolver.
+fn host(place: &HostPort) -> Result<SocketAddr, (&str, u16)> {
+    match &place.host {
+        Host::Ip(number) => Ok(SocketAddr::new(*number, place.port)),
+        Host::Name(name) => Err((name, place.port)),
+    }
+}
