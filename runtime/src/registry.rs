@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{NameError, check_name};
 use crate::context::Caller;
-use crate::dispatch::{Descriptor, Dispatch, Interface, Object};
+use crate::descriptor::Descriptor;
+use crate::dispatch::{Dispatch, Interface, Object};
 use crate::id::MethodId;
 
 pub(crate) mod remote;
