@@ -23,6 +23,10 @@ use crate::id::MethodId;
 
 pub(crate) mod remote;
 
+pub use remote::{RemoteRegistry, RemoteRegistryProxy};
+
+use remote::Window;
+
 /// The objects of a node, by name. A handle: clones are the same registry.
 ///
 /// A name has 1 to 255 bytes, of any characters but control characters. Calls follow the name:
@@ -254,14 +258,17 @@ impl Registry {
 
     /// A registry for at most this many names.
     pub(crate) fn new(max_names: usize) -> Registry {
-        Registry {
-            shared: Arc::new(Shared {
-                names: Mutex::default(),
-                max_names,
-                never: Slot::new(&Arc::default()),
-                policy: RwLock::default(),
-            }),
-        }
+        let shared = Shared {
+            names: Mutex::default(),
+            max_names,
+            never: Slot::new(&Arc::default()),
+            policy: RwLock::default(),
+        };
+        let registry = Registry { shared: Arc::new(shared) };
+        let slot = Slot::new(&registry.shared.names().alive);
+        slot.set(Some(Bound::new(Window::new(&registry))));
+        registry.shared.names().bound.insert(remote::NAME.into(), slot);
+        registry
     }
 
     /// The slot of a name, for a session that was asked for it. Nothing if too many names that
@@ -290,14 +297,14 @@ impl Registry {
 
     fn put(&self, verb: Verb, name: &str, bound: Bound) -> Result<(), RegistryError> {
         check_free_for_users(name)?;
-        let before = self.put_any(verb, name, bound)?;
+        let before = self.exchange(verb, name, bound)?;
         // The user's `Drop` runs here, under no lock.
         drop(before);
         Ok(())
     }
 
-    /// Binds any name, farcall's own as well, and gives back what it was bound to.
-    fn put_any(
+    /// Binds a name and gives back what it was bound to.
+    fn exchange(
         &self,
         verb: Verb,
         name: &str,
@@ -310,9 +317,7 @@ impl Registry {
                 Verb::Bind | Verb::Unbind => Err(RegistryError::Taken { name: name.to_owned() }),
             };
         }
-        // Farcall's own name does not count.
-        let own = usize::from(names.bound.contains_key(remote::NAME));
-        if names.bound.len() - own >= self.shared.max_names {
+        if names.bound.len() >= self.shared.max_names.saturating_add(OWN_NAMES) {
             return Err(RegistryError::Full { limit: self.shared.max_names as u64 });
         }
         let asked = names.asked.remove(name).and_then(|slot| slot.upgrade());
@@ -486,6 +491,9 @@ fn is_reserved(name: &str) -> bool {
 
 /// Names that begin so are farcall's own.
 const RESERVED: &str = "farcall/";
+
+/// How many of those there are. They do not count against a node's limit.
+const OWN_NAMES: usize = 1;
 
 /// So many names that nobody has bound may be asked for at a time, however few names the node
 /// allows.
