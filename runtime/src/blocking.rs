@@ -68,7 +68,8 @@ pub fn connect<P: Proxy>(url: impl IntoUrl) -> Result<P, CallError> {
 /// Binds an object to a name and serves it at an address, on a thread of its own.
 ///
 /// ```no_run
-/// # fn example<A: farcall::Interface + ?Sized>(memory: impl farcall::Object<A>) -> Result<(), farcall::ServeError> {
+/// # use farcall::{Interface, Object, ServeError};
+/// # fn example<A: Interface + ?Sized>(memory: impl Object<A>) -> Result<(), ServeError> {
 /// let server = farcall::blocking::serve("tcp://127.0.0.1:0", "alice", memory)?;
 /// println!("{}", server.url("alice"));
 /// # Ok(())

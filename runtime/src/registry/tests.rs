@@ -3,9 +3,12 @@
 use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::call::Remote;
-use crate::dispatch::{Reply, Status};
+use crate::dispatch::{Dispatch, Reply, Status};
+use crate::id::MethodId;
 use crate::proxy::Proxy;
 use crate::wire::payload;
 
