@@ -4,257 +4,229 @@
 //! A blocking node is a thread that owns a runtime. It ends when the last handle of the node is
 //! gone; dropping a handle only signals and never joins, so that a handle can be dropped anywhere.
 
-use std::cell::Cell;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::task::coop;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 
-/// Runs a future by parking the thread; nothing if `limit` is over first.
+use crate::address::{Address, IntoUrl};
+use crate::dispatch::{Interface, Object};
+use crate::error::CallError;
+use crate::node::{Listener, Node};
+use crate::proxy::Proxy;
+use crate::semantics::Execution;
+use crate::serve::ServeError;
+
+mod park;
+
+pub(crate) use park::{block_on, in_async_task};
+
+/// A node that serves on a thread of its own, for a program without an async runtime.
 ///
-/// It polls once at least. No timer of a runtime is involved, so it needs none and works while one
-/// is stopped.
-pub(crate) fn block_on<F: Future>(future: F, limit: Option<Duration>) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let parker = PARKER.try_with(Cell::take).ok().flatten().unwrap_or_else(Parker::here);
-    let mut deadline = None;
-    let output = loop {
-        let mut cx = Context::from_waker(&parker.waker);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            break Some(output);
-        }
-        let end = *deadline.get_or_insert_with(|| limit.and_then(|limit| now().checked_add(limit)));
-        if !parker.park(end) {
-            break None;
-        }
-    };
-    let _ = PARKER.try_with(|kept| kept.set(Some(parker)));
-    output
+/// It serves until this handle and all proxies that were made from its node are dropped.
+pub struct Server {
+    node: Node,
+    listener: Listener,
 }
 
-/// Whether this thread is polling an async task, which must not be parked.
+/// Looks an object up and gives a proxy for it, whose calls are made with
+/// [`Call::blocking`](crate::Call::blocking).
 ///
-/// A runtime's handle alone does not tell: threads of `spawn_blocking` have one too. What they do
-/// not have is the budget that tokio gives to each task, so a budget that can be used up means a
-/// task. The guards give back what was used.
-pub(crate) fn in_async_task() -> bool {
-    if Handle::try_current().is_err() {
-        return false;
+/// The connection is driven by a thread of its own, which ends when the proxy, its clones and their
+/// calls are dropped. Several objects of one program share a connection if the program builds a
+/// [`Node`] instead.
+///
+/// ```no_run
+/// # fn example<AccountProxy: farcall::Proxy>() -> Result<(), farcall::CallError> {
+/// let alice: AccountProxy = farcall::blocking::connect("tcp://127.0.0.1:7400/alice")?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of [`Node::lookup`], and [`CallError::BlockingInAsync`] inside an async task: use
+/// `farcall::connect` there.
+pub fn connect<P: Proxy>(url: impl IntoUrl) -> Result<P, CallError> {
+    let execution = Execution::NotExecuted;
+    if in_async_task() {
+        return Err(CallError::BlockingInAsync { execution });
     }
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut used = Vec::with_capacity(MORE_THAN_A_BUDGET);
-    let exhausted = (0..MORE_THAN_A_BUDGET).any(|_| match coop::poll_proceed(&mut cx) {
-        Poll::Ready(guard) => {
-            used.push(guard);
-            false
-        }
-        Poll::Pending => true,
+    let url = url.into_url()?;
+    let peer = url.to_string().into();
+    match on_own_thread(async move |node: Node| node.lookup::<P>(url).await) {
+        Ok(result) => result,
+        Err(Some(source)) => Err(CallError::Unreachable { peer, source: Arc::new(source) }),
+        Err(None) => Err(CallError::Closed { execution }),
+    }
+}
+
+/// Binds an object to a name and serves it at an address, on a thread of its own.
+///
+/// ```no_run
+/// # use farcall::{Interface, Object, ServeError};
+/// # fn example<A: Interface + ?Sized>(memory: impl Object<A>) -> Result<(), ServeError> {
+/// let server = farcall::blocking::serve("tcp://127.0.0.1:0", "alice", memory)?;
+/// println!("{}", server.url("alice"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// Those of [`Registry::bind`](crate::Registry::bind) and [`Node::listen`], and
+/// [`ServeError::BlockingInAsync`] inside an async task.
+pub fn serve<I, O>(url: impl IntoUrl, name: &str, object: O) -> Result<Server, ServeError>
+where
+    I: ?Sized + Interface,
+    O: Object<I>,
+{
+    if in_async_task() {
+        return Err(ServeError::BlockingInAsync);
+    }
+    let (url, name) = (url.into_url()?, name.to_owned());
+    let serving = on_own_thread(async move |node: Node| {
+        // Bound before the port is open: no caller comes too early.
+        node.registry().bind::<I, O>(&name, object)?;
+        let listener = node.listen(url).await?;
+        Ok(Server { node, listener })
     });
-    // Each guard restores what it found, so the first one taken has to be the last one given back.
-    while used.pop().is_some() {}
-    exhausted
+    serving.unwrap_or_else(|source| Err(ServeError::NoRuntime { source }))
 }
 
-/// A thread that waits, and the waker that ends its wait.
-struct Parker {
-    signal: Arc<Signal>,
-    waker: Waker,
+/// [`serve`] for an object with several remote interfaces: `serve_as::<dyn Account>(url, "alice",
+/// memory)`.
+///
+/// # Errors
+/// Those of [`serve`].
+pub fn serve_as<I: ?Sized + Interface>(
+    url: impl IntoUrl,
+    name: &str,
+    object: impl Object<I>,
+) -> Result<Server, ServeError> {
+    serve::<I, _>(url, name, object)
 }
 
-struct Signal {
-    thread: Thread,
-    raised: AtomicBool,
+/// Ends a node from a thread that is not async: what is under way ends, at most within `grace`; see
+/// [`Node::shutdown`].
+///
+/// Detached and oneway calls need it before a program ends.
+///
+/// # Errors
+/// [`CallError::BlockingInAsync`] inside an async task, where nothing is shut down.
+pub fn shutdown(node: &Node, grace: Duration) -> Result<(), CallError> {
+    if in_async_task() {
+        return Err(CallError::BlockingInAsync { execution: Execution::NotExecuted });
+    }
+    let ending = node.clone();
+    // On the node's runtime: its timers and sockets work nowhere else.
+    let ended = node.runtime().spawn(async move { ending.shutdown(grace).await });
+    // A runtime that has ended, or that nobody drives, has nothing left to finish.
+    let _ = block_on(ended, Some(grace.saturating_add(SHUTDOWN_MARGIN)));
+    Ok(())
 }
 
-impl Parker {
-    fn here() -> Parker {
-        let signal = Arc::new(Signal { thread: thread::current(), raised: AtomicBool::new(false) });
-        Parker { waker: Waker::from(Arc::clone(&signal)), signal }
+impl Server {
+    /// The URL of the object of that name, for those who connect.
+    #[must_use]
+    pub fn url(&self, name: &str) -> String {
+        self.listener.url(name)
     }
 
-    /// Parks until somebody wakes; false if the deadline is first.
-    fn park(&self, deadline: Option<Instant>) -> bool {
-        loop {
-            if self.signal.raised.swap(false, Ordering::Acquire) {
-                return true;
-            }
-            match deadline {
-                None => thread::park(),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    thread::park_timeout(left);
-                }
-            }
-        }
+    /// The address that the node listens on, with the port that it was given if port 0 was asked
+    /// for.
+    #[must_use]
+    pub fn addr(&self) -> &Address {
+        self.listener.addr()
+    }
+
+    /// The node, to bind further objects or to [`shutdown`].
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 }
 
-impl Wake for Signal {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.raised.swap(true, Ordering::Release) {
-            self.thread.unpark();
-        }
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addr", self.addr()).finish_non_exhaustive()
     }
 }
 
-thread_local! {
-    /// The thread's parker between two waits. It is taken out while in use: a wait within a wait
-    /// gets another one, and takes no signal away.
-    static PARKER: Cell<Option<Parker>> = const { Cell::new(None) };
+/// Starts a thread with a runtime and a node, does the work there and gives what came out, while
+/// the thread goes on until the node's last handle is dropped. An error says that there is no such
+/// thread, and why if the system said it.
+fn on_own_thread<W, T>(work: W) -> Result<T, Option<io::Error>>
+where
+    W: AsyncFnOnce(Node) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let body = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(sender.send(Err(Some(error)))),
+        };
+        runtime.block_on(async move {
+            // Nothing is sent here: the node holds the sender, and the end of the one is the end of
+            // the other.
+            let (kept, gone) = oneshot::channel::<Infallible>();
+            let node = Node::builder().keep(kept).build();
+            let result = work(node).await;
+            // If the asking thread is gone, so is the last handle.
+            drop(sender.send(Ok(result)));
+            let _ = gone.await;
+        });
+        // Handlers may have left blocking work behind; nobody waits for it.
+        runtime.shutdown_background();
+    };
+    thread::Builder::new().name("farcall".to_owned()).spawn(body).map_err(Some)?;
+    // No answer without an error: the work panicked.
+    receiver.recv().unwrap_or(Err(None))
 }
 
-#[allow(clippy::disallowed_methods, reason = "a thread parks in real time")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// More steps than tokio gives to a task before it has to yield, which are 128.
-const MORE_THAN_A_BUDGET: usize = 256;
+/// How much longer than the grace of a shutdown its caller waits for a runtime that may have
+/// stopped.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, poll_fn};
-    use std::sync::mpsc;
-    use tokio::runtime::{Builder, Runtime};
-    use tokio::sync::oneshot;
-
-    fn current_thread() -> Runtime {
-        Builder::new_current_thread().enable_all().build().expect("a runtime")
-    }
-
-    fn multi_thread() -> Runtime {
-        Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
-    }
+    use std::future::pending;
 
     #[test]
-    fn a_plain_thread_may_park() {
-        assert!(!in_async_task());
-    }
-
-    #[test]
-    fn a_thread_of_spawn_blocking_may_park() {
-        for runtime in [current_thread(), multi_thread()] {
-            let answer = runtime.block_on(runtime.spawn_blocking(in_async_task));
-            assert!(!answer.expect("no panic"));
-        }
-    }
-
-    #[test]
-    fn a_thread_that_only_entered_a_runtime_may_park() {
-        let runtime = current_thread();
-        let _entered = runtime.enter();
-        assert!(!in_async_task());
-    }
-
-    #[test]
-    fn block_in_place_may_park() {
-        let inside = async { tokio::task::block_in_place(in_async_task) };
-        assert!(!multi_thread().block_on(async { tokio::spawn(inside).await }).expect("no panic"));
-    }
-
-    #[test]
-    fn a_task_may_not_park() {
-        for runtime in [current_thread(), multi_thread()] {
-            let answer = runtime.block_on(async { tokio::spawn(async { in_async_task() }).await });
-            assert!(answer.expect("no panic"));
-        }
-    }
-
-    #[test]
-    fn a_task_of_a_local_set_may_not_park() {
-        let local = tokio::task::LocalSet::new();
-        let inside = local.run_until(async {
-            tokio::task::spawn_local(async { in_async_task() }).await.expect("no panic")
-        });
-        assert!(current_thread().block_on(inside));
-    }
-
-    #[test]
-    fn the_future_of_block_on_may_not_park() {
-        for runtime in [current_thread(), multi_thread()] {
-            assert!(runtime.block_on(async { in_async_task() }));
-        }
-    }
-
-    #[test]
-    fn asking_gives_the_task_its_budget_back() {
-        fn budget_left() -> usize {
-            let mut cx = Context::from_waker(Waker::noop());
-            let mut left = 0;
-            while let Poll::Ready(guard) = coop::poll_proceed(&mut cx) {
-                guard.made_progress();
-                left += 1;
-            }
-            left
-        }
-        let (before, after) = current_thread().block_on(async {
-            let before = tokio::spawn(async { budget_left() }).await.expect("no panic");
-            let after = tokio::spawn(async {
-                assert!(in_async_task());
-                budget_left()
+    fn the_thread_of_a_node_ends_with_its_last_handle() {
+        let (sender, ended) = mpsc::channel::<Infallible>();
+        let node = on_own_thread(async move |node: Node| {
+            // Dropped with the thread's runtime.
+            tokio::spawn(async move {
+                pending::<()>().await;
+                drop(sender)
             });
-            (before, after.await.expect("no panic"))
+            node
         });
-        assert!(before > 0 && before < MORE_THAN_A_BUDGET);
-        assert_eq!(before, after);
+        let node = node.expect("a thread");
+        assert_eq!(ended.try_recv(), Err(mpsc::TryRecvError::Empty));
+        let clone = node.clone();
+        drop(node);
+        assert_eq!(ended.try_recv(), Err(mpsc::TryRecvError::Empty));
+        drop(clone);
+        assert_eq!(ended.recv(), Err(mpsc::RecvError));
     }
 
     #[test]
-    fn a_parked_thread_is_woken_by_another() {
-        let (sender, receiver) = oneshot::channel();
-        let thread = thread::spawn(move || sender.send(7));
-        assert_eq!(block_on(receiver, None), Some(Ok(7)));
-        thread.join().expect("no panic").expect("received");
+    fn work_that_panics_is_an_error_and_no_hang() {
+        let result = on_own_thread(async |_: Node| panic!("boom"));
+        assert!(matches!(result, Err::<(), _>(None)));
     }
 
-    #[test]
-    fn a_parked_thread_gives_up_at_its_limit() {
-        assert_eq!(block_on(pending::<()>(), Some(Duration::from_millis(1))), None);
-        assert_eq!(block_on(pending::<()>(), Some(Duration::ZERO)), None);
-    }
-
-    #[test]
-    fn what_is_ready_is_given_even_with_no_time_left() {
-        assert_eq!(block_on(async { 7 }, Some(Duration::ZERO)), Some(7));
-    }
-
-    #[test]
-    fn a_wait_within_a_wait_takes_no_signal_away() {
-        let mut first = true;
-        let outer = poll_fn(|cx| {
-            if !std::mem::take(&mut first) {
-                return Poll::Ready(7);
-            }
-            cx.waker().wake_by_ref();
-            assert_eq!(block_on(pending::<()>(), Some(Duration::from_millis(1))), None);
-            Poll::Pending
-        });
-        assert_eq!(block_on(outer, None), Some(7));
-    }
-
-    #[test]
-    fn a_late_wake_of_an_earlier_wait_does_no_harm() {
-        let (sender, receiver) = mpsc::channel();
-        let first = poll_fn(|cx| {
-            sender.send(cx.waker().clone()).expect("the receiver lives");
-            Poll::Ready(())
-        });
-        block_on(first, None);
-        receiver.recv().expect("sent").wake();
-        assert_eq!(block_on(pending::<()>(), Some(Duration::from_millis(1))), None);
+    #[tokio::test]
+    async fn a_task_is_told_to_use_the_async_form() {
+        let node = Node::builder().build();
+        let error = shutdown(&node, Duration::ZERO).expect_err("inside a task");
+        assert!(matches!(error, CallError::BlockingInAsync { execution: Execution::NotExecuted }));
     }
 }

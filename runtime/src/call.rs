@@ -16,23 +16,20 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::blocking::{block_on, in_async_task};
-use crate::dispatch::{Descriptor, MethodDescriptor};
+use crate::descriptor::{Descriptor, MethodDescriptor};
 use crate::driver::link::{CallKey, Link, StartCall, StartError, Waiting};
 use crate::error::CallError;
 use crate::id::Handle;
 use crate::node::Node;
 use crate::pending::Pending;
+use crate::private::MethodFailure;
 use crate::semantics::Execution;
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
-mod decode;
 mod queue;
 
 pub(crate) use buffer::with_buffer;
-#[doc(hidden)]
-pub use decode::DecodeMethodError;
-pub(crate) use decode::Decoders;
 use queue::{Alarm, Queued};
 
 /// What a proxy calls through: an object behind a link. Cheap to clone.
@@ -96,6 +93,13 @@ enum Limit {
     Deadline(Instant),
 }
 
+/// How the two kinds of answer are decoded. Plain functions, so that a future needs no bounds on
+/// `T` and `E`.
+pub(crate) struct Decoders<T, E> {
+    pub(crate) result: fn(&[u8]) -> Result<T, DecodeError>,
+    pub(crate) error: fn(&[u8]) -> Result<E, Box<str>>,
+}
+
 impl Remote {
     /// The object that the session of `link` knows as `handle`.
     pub(crate) fn new(
@@ -132,13 +136,13 @@ impl<A, T, E> Call<A, T, E> {
         decode: fn(&[u8]) -> Result<T, DecodeError>,
     ) -> Call<A, T, E>
     where
-        E: DecodeMethodError<Kind>,
+        E: MethodFailure<Kind>,
     {
         let plan = Plan {
             target: Arc::clone(&remote.target),
             method: u32::try_from(method).unwrap_or(u32::MAX),
             limit: remote.timeout.map_or(Limit::Inherited, Limit::Timeout),
-            decoders: Decoders { result: decode, error: E::decode_method_error },
+            decoders: Decoders { result: decode, error: E::decode },
             span: None,
         };
         Call { stage: Stage::Unstarted(plan, arguments) }
@@ -368,6 +372,14 @@ impl Target {
         &self.object
     }
 }
+
+impl<T, E> Clone for Decoders<T, E> {
+    fn clone(&self) -> Decoders<T, E> {
+        *self
+    }
+}
+
+impl<T, E> Copy for Decoders<T, E> {}
 
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

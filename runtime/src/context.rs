@@ -18,7 +18,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::dispatch::{Dispatch, MethodDescriptor, Reply};
+use crate::descriptor::MethodDescriptor;
+use crate::dispatch::{Dispatch, Reply};
 use crate::id::{Boot, CallId, NodeId, SessionId};
 
 /// The call that a handler serves: who calls, which call it is, how long it may take.

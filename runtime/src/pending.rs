@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crate::blocking::{block_on, in_async_task};
 use crate::call::{Decoders, Target, with_buffer};
-use crate::dispatch::{MethodDescriptor, Status};
+use crate::descriptor::MethodDescriptor;
+use crate::dispatch::Status;
 use crate::driver::link::CallKey;
 use crate::error::CallError;
 use crate::semantics::Execution;

@@ -5,22 +5,26 @@
 //! means another object now. No sockets, no sessions; what a caller from outside may do is in
 //! [`remote`].
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{NameError, check_name};
 use crate::context::Caller;
-use crate::dispatch::{Descriptor, Dispatch, Interface, Object};
-use crate::id::MethodId;
+use crate::descriptor::Descriptor;
+use crate::dispatch::{Interface, Object};
 
 pub(crate) mod remote;
+mod slot;
+
+pub use remote::{RemoteRegistry, RemoteRegistryProxy};
+
+use remote::Window;
+pub(crate) use slot::{Bound, Dispatcher, Slot};
 
 /// The objects of a node, by name. A handle: clones are the same registry.
 ///
@@ -89,30 +93,6 @@ pub enum RegistryError {
     },
 }
 
-/// What a name means, now and later. Sessions hold it for as long as they use the name.
-pub(crate) struct Slot {
-    /// Rises with every change, after it.
-    generation: AtomicU64,
-    current: Mutex<Option<Bound>>,
-    /// How many slots of the registry are alive; this is one of them.
-    alive: Arc<AtomicUsize>,
-}
-
-/// An object under a name.
-#[derive(Clone)]
-pub(crate) struct Bound {
-    /// Its interface.
-    pub(crate) interface: &'static Descriptor,
-    /// The way into it.
-    pub(crate) object: Arc<dyn Dispatcher>,
-}
-
-/// An object whose interface is known at run time only.
-pub(crate) trait Dispatcher: Any + Send + Sync {
-    /// Decodes the arguments, runs the method and encodes what it returns into `reply`.
-    fn dispatch(&self, method: MethodId, arguments: Bytes, reply: Vec<u8>) -> Dispatch;
-}
-
 /// Whether a caller from outside may do something with a name.
 type Policy = dyn Fn(&Caller, Verb, &str) -> bool + Send + Sync;
 
@@ -131,9 +111,6 @@ struct Names {
     asked: HashMap<Arc<str>, Weak<Slot>>,
     alive: Arc<AtomicUsize>,
 }
-
-/// An object as its interface, behind [`Dispatcher`].
-struct Erased<I: ?Sized>(Arc<I>);
 
 impl Registry {
     /// Binds an object to a name that is free.
@@ -213,9 +190,7 @@ impl Registry {
     /// Account>("alice")`.
     #[must_use]
     pub fn lookup<I: ?Sized + Interface>(&self, name: &str) -> Option<Arc<I>> {
-        let bound = self.current(name)?;
-        let object: &dyn Any = &*bound.object;
-        object.downcast_ref::<Erased<I>>().map(|erased| Arc::clone(&erased.0))
+        self.current(name)?.downcast()
     }
 
     /// All names that are bound, in order. Without farcall's own.
@@ -253,14 +228,17 @@ impl Registry {
 
     /// A registry for at most this many names.
     pub(crate) fn new(max_names: usize) -> Registry {
-        Registry {
-            shared: Arc::new(Shared {
-                names: Mutex::default(),
-                max_names,
-                never: Slot::new(&Arc::default()),
-                policy: RwLock::default(),
-            }),
-        }
+        let shared = Shared {
+            names: Mutex::default(),
+            max_names,
+            never: Slot::new(&Arc::default()),
+            policy: RwLock::default(),
+        };
+        let registry = Registry { shared: Arc::new(shared) };
+        let slot = Slot::new(&registry.shared.names().alive);
+        slot.set(Some(Bound::new(Window::new(&registry))));
+        registry.shared.names().bound.insert(remote::NAME.into(), slot);
+        registry
     }
 
     /// The slot of a name, for a session that was asked for it. Nothing if too many names that
@@ -289,14 +267,14 @@ impl Registry {
 
     fn put(&self, verb: Verb, name: &str, bound: Bound) -> Result<(), RegistryError> {
         check_free_for_users(name)?;
-        let before = self.put_any(verb, name, bound)?;
+        let before = self.exchange(verb, name, bound)?;
         // The user's `Drop` runs here, under no lock.
         drop(before);
         Ok(())
     }
 
-    /// Binds any name, farcall's own as well, and gives back what it was bound to.
-    fn put_any(
+    /// Binds a name and gives back what it was bound to.
+    fn exchange(
         &self,
         verb: Verb,
         name: &str,
@@ -309,9 +287,7 @@ impl Registry {
                 Verb::Bind | Verb::Unbind => Err(RegistryError::Taken { name: name.to_owned() }),
             };
         }
-        // Farcall's own name does not count.
-        let own = usize::from(names.bound.contains_key(remote::NAME));
-        if names.bound.len() - own >= self.shared.max_names {
+        if names.bound.len() >= self.shared.max_names.saturating_add(OWN_NAMES) {
             return Err(RegistryError::Full { limit: self.shared.max_names as u64 });
         }
         let asked = names.asked.remove(name).and_then(|slot| slot.upgrade());
@@ -325,58 +301,6 @@ impl Registry {
     fn allows(&self, caller: &Caller, verb: Verb, name: &str) -> bool {
         let policy = self.shared.policy.read().unwrap_or_else(PoisonError::into_inner).clone();
         policy.is_some_and(|policy| policy(caller, verb, name))
-    }
-}
-
-impl Slot {
-    fn new(alive: &Arc<AtomicUsize>) -> Arc<Slot> {
-        alive.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Slot {
-            generation: AtomicU64::new(0),
-            current: Mutex::new(None),
-            alive: Arc::clone(alive),
-        })
-    }
-
-    /// Rises with each change of what the name means.
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// What the name means now. Read [`generation`](Slot::generation) before: what is cached under
-    /// it is then never older than it.
-    pub(crate) fn current(&self) -> Option<Bound> {
-        self.lock().clone()
-    }
-
-    fn set(&self, bound: Option<Bound>) -> Option<Bound> {
-        let mut current = self.lock();
-        let before = std::mem::replace(&mut *current, bound);
-        self.generation.fetch_add(1, Ordering::Release);
-        before
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Bound>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.alive.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Bound {
-    fn new<I: ?Sized + Interface>(object: impl Object<I>) -> Bound {
-        let object = Arc::new(object).into_interface();
-        Bound { interface: I::DESCRIPTOR, object: Arc::new(Erased(object)) }
-    }
-}
-
-impl<I: ?Sized + Interface> Dispatcher for Erased<I> {
-    fn dispatch(&self, method: MethodId, arguments: Bytes, reply: Vec<u8>) -> Dispatch {
-        I::dispatch(Arc::clone(&self.0), method, arguments, reply)
     }
 }
 
@@ -423,12 +347,6 @@ impl Names {
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Registry").field(&self.list()).finish()
-    }
-}
-
-impl fmt::Debug for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Bound").field(&self.interface.name).finish()
     }
 }
 
@@ -485,6 +403,9 @@ fn is_reserved(name: &str) -> bool {
 
 /// Names that begin so are farcall's own.
 const RESERVED: &str = "farcall/";
+
+/// How many of those there are. They do not count against a node's limit.
+const OWN_NAMES: usize = 1;
 
 /// So many names that nobody has bound may be asked for at a time, however few names the node
 /// allows.

@@ -4,12 +4,93 @@
 //! to the caller. An object cannot travel yet, so `bind` and `rebind` take the name of one that is
 //! bound already.
 
-use super::{Bound, Entry, Registry, RegistryError, Verb, check_free_for_users, is_reserved};
+use std::sync::{Arc, Weak};
+
+use farcall_macros::remote;
+
+use super::{
+    Bound, Entry, Registry, RegistryError, Shared, Verb, check_free_for_users, is_reserved,
+};
 use crate::address::check_name;
-use crate::context::Caller;
+use crate::context::{Caller, Context};
+use crate::error::CallError;
+use crate::semantics::Execution;
 
 /// Under this name each node has its own registry.
 pub(crate) const NAME: &str = "farcall/registry";
+
+/// The registry of a node, for those who call it: `tcp://host:port/farcall/registry`.
+///
+/// `bind`, `rebind` and `unbind` are refused unless the node allows them to the caller; see
+/// [`Registry::allow_remote`].
+#[remote(crate = crate)]
+pub trait RemoteRegistry {
+    /// What is bound to a name, if anything.
+    #[remote(semantics = "at_least_once")]
+    async fn lookup(&self, name: &str) -> Option<Entry>;
+
+    /// All names that are bound, in order. Without farcall's own.
+    #[remote(semantics = "at_least_once")]
+    async fn list(&self) -> Vec<Entry>;
+
+    /// Binds a free name to the object that is bound to `object` already.
+    async fn bind(&self, name: &str, object: &str) -> Result<(), RegistryError>;
+
+    /// Binds a name, whether it is free or not, to the object that is bound to `object` already.
+    async fn rebind(&self, name: &str, object: &str) -> Result<(), RegistryError>;
+
+    /// Makes a name free.
+    async fn unbind(&self, name: &str) -> Result<(), RegistryError>;
+}
+
+/// What is bound to [`NAME`]. It holds the registry weakly, since the registry holds it.
+pub(super) struct Window(Weak<Shared>);
+
+impl Window {
+    pub(super) fn new(registry: &Registry) -> Window {
+        Window(Arc::downgrade(&registry.shared))
+    }
+
+    /// The registry, for as long as its node lives.
+    fn registry<E>(&self) -> Result<Registry, CallError<E>> {
+        let shared = self.0.upgrade();
+        let gone = CallError::Closed { execution: Execution::NotExecuted };
+        shared.map(|shared| Registry { shared }).ok_or(gone)
+    }
+
+    /// The registry, and who calls.
+    fn visited(&self) -> Result<(Registry, Caller), CallError<RegistryError>> {
+        let context = Context::current()
+            .map_err(|error| CallError::FailedWithin { reason: error.to_string().into() })?;
+        Ok((self.registry()?, context.caller().clone()))
+    }
+}
+
+#[remote(crate = crate)]
+impl RemoteRegistry for Window {
+    async fn lookup(&self, name: &str) -> Result<Option<Entry>, CallError> {
+        Ok(self.registry()?.entry(name))
+    }
+
+    async fn list(&self) -> Result<Vec<Entry>, CallError> {
+        Ok(self.registry()?.list())
+    }
+
+    async fn bind(&self, name: &str, object: &str) -> Result<(), CallError<RegistryError>> {
+        let (registry, caller) = self.visited()?;
+        registry.bind_for(&caller, Verb::Bind, name, object).map_err(CallError::Method)
+    }
+
+    async fn rebind(&self, name: &str, object: &str) -> Result<(), CallError<RegistryError>> {
+        let (registry, caller) = self.visited()?;
+        registry.bind_for(&caller, Verb::Rebind, name, object).map_err(CallError::Method)
+    }
+
+    async fn unbind(&self, name: &str) -> Result<(), CallError<RegistryError>> {
+        let (registry, caller) = self.visited()?;
+        registry.unbind_for(&caller, name).map_err(CallError::Method)
+    }
+}
 
 impl Registry {
     /// What is bound to a name, if anything, as a caller from outside sees it.

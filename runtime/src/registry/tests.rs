@@ -3,10 +3,14 @@
 use std::sync::atomic::AtomicBool;
 use std::task::Waker;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::call::Remote;
-use crate::dispatch::{Reply, Status};
+use crate::dispatch::{Dispatch, Reply, Status};
+use crate::id::MethodId;
 use crate::proxy::Proxy;
+use crate::wire::payload;
 
 trait Greeter: Send + Sync {
     fn greet(&self) -> u8;
@@ -168,7 +172,7 @@ fn too_many_unbound_names_at_a_time_are_refused_and_room_comes_back() {
     let registry = registry();
     let asked = (0..10 * MIN_ASKED).map_while(|name| registry.resolve(&name.to_string()));
     let kept: Vec<_> = asked.collect();
-    assert_eq!(kept.len(), MIN_ASKED + 8);
+    assert_eq!(kept.len(), MIN_ASKED + 8 - OWN_NAMES);
     assert!(registry.resolve("one more").is_none());
     registry.bind("bound", number(1)).expect("programs are not held up");
     assert!(registry.resolve("bound").is_some());
@@ -253,4 +257,32 @@ fn a_policy_that_allows_all_does_not_give_away_names_of_farcall() {
     let hidden = Err(RegistryError::NotBound { name: remote::NAME.into() });
     assert_eq!(registry.bind_for(&caller(), Verb::Bind, "mine", remote::NAME), hidden);
     assert_eq!(registry.entry(remote::NAME), None);
+}
+
+#[test]
+fn the_registry_is_an_object_under_its_own_name() {
+    let registry = registry();
+    registry.bind("alice", number(1)).expect("free");
+    let slot = registry.resolve(remote::NAME).expect("room");
+    let bound = slot.current().expect("bound by itself");
+    assert_eq!(bound.interface.name, "RemoteRegistry");
+    let ask = |method: &str, arguments: Bytes| {
+        let methods = bound.interface.methods;
+        let method = methods.iter().find(|one| one.name == method).expect("a method");
+        let mut call = bound.object.dispatch(method.id, arguments, Vec::new());
+        match call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(reply) => reply,
+            std::task::Poll::Pending => panic!("the registry waits for nothing"),
+        }
+    };
+    let list = ask("list", Bytes::new());
+    let entry = Entry { name: "alice".into(), interface: "Greeter".into() };
+    assert_eq!(payload::decode::<Vec<Entry>>(&list.body).expect("a list"), [entry]);
+
+    let mut arguments = Vec::new();
+    payload::encode(&("bob", "alice"), &mut arguments).expect("encodes");
+    let nobody = ask("bind", arguments.into());
+    // Outside a served call nobody asks, and nobody may.
+    assert_eq!(nobody.status, Status::Failed(crate::error::FailureCode::FailedWithin));
+    assert!(registry.lookup::<dyn Greeter>("bob").is_none());
 }
