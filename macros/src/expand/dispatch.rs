@@ -1,0 +1,270 @@
+//! The interface's descriptor, and the table from a method's id to code that decodes, runs and encodes.
+//!
+//! What a handler borrows is decoded in place from the received frame, which the generated future owns.
+
+use std::time::Duration;
+
+use proc_macro2::{Literal, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::{GenericArgument, Ident, Path, PathArguments, PathSegment, Type};
+
+use super::interface::proxy_name;
+use super::{allow_deprecated, allowances, conditions, docs, local};
+use crate::args::Semantics;
+use crate::model::{Interface, Method, Promise};
+use crate::signature::{last_segment, type_arguments};
+use crate::text;
+
+pub(super) fn expand(interface: &Interface) -> TokenStream {
+    let (root, ident, proxy) = (interface.root(), &interface.ident, proxy_name(interface));
+    let conditions: Vec<_> = conditions(&interface.attributes).collect();
+    let allowances =
+        allowances(&interface.attributes).chain(allow_deprecated(&interface.attributes));
+    let allowances: Vec<_> = allowances.collect();
+    let name = text::plain_name(ident);
+    let descriptors = interface.methods.iter().map(|method| descriptor(interface, method));
+    let arms = interface.methods.iter().map(|method| arm(interface, method));
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        impl #root::Implements<#proxy> for #proxy {}
+
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        impl #root::Object<dyn #ident> for #proxy {
+            fn into_interface(self: #root::__private::Arc<Self>) -> #root::__private::Arc<dyn #ident> {
+                self
+            }
+        }
+
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        impl #root::Interface for dyn #ident {
+            type Proxy = #proxy;
+            type Marker = #proxy;
+
+            const DESCRIPTOR: &'static #root::Descriptor =
+                &#root::Descriptor { name: #name, methods: &[#(#descriptors,)*] };
+
+            fn dispatch(
+                object: #root::__private::Arc<Self>,
+                method: #root::__private::MethodId,
+                arguments: #root::__private::Bytes,
+                reply: #root::__private::Vec<u8>,
+            ) -> #root::__private::Dispatch {
+                match method.0 {
+                    #(#arms)*
+                    _ => #root::__private::no_such_method(reply),
+                }
+            }
+        }
+    }
+}
+
+fn descriptor(interface: &Interface, method: &Method) -> TokenStream {
+    let (root, promise) = (interface.root(), interface.promise(method));
+    let Promise { oneway, spawn, .. } = promise;
+    let conditions = conditions(&method.attributes);
+    let (name, signature) = (method.signature.name(), &method.signature.text);
+    let (id, docs) = (id_literal(method), docs::as_written(&method.attributes));
+    let semantics = match promise.semantics {
+        Semantics::Maybe => quote!(Maybe),
+        Semantics::AtLeastOnce => quote!(AtLeastOnce),
+        Semantics::AtMostOnce => quote!(AtMostOnce),
+    };
+    let timeout = option(promise.timeout.map(duration));
+    let max_reply = option(promise.max_reply.map(|bytes| {
+        let bytes = Literal::u32_unsuffixed(bytes);
+        quote!(#bytes)
+    }));
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #root::MethodDescriptor {
+            name: #name,
+            id: #root::__private::MethodId(#id),
+            signature: #signature,
+            docs: #docs,
+            semantics: #root::Semantics::#semantics,
+            oneway: #oneway,
+            spawn: #spawn,
+            timeout: #timeout,
+            max_reply: #max_reply,
+        }
+    }
+}
+
+fn arm(interface: &Interface, method: &Method) -> TokenStream {
+    let (root, trait_name, signature) = (interface.root(), &interface.ident, &method.signature);
+    let conditions = conditions(&method.attributes);
+    let deprecated = allow_deprecated(&method.attributes);
+    let (id, ident) = (id_literal(method), &signature.ident);
+    let (mut types, mut names, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for argument in &signature.arguments {
+        let name = local(&argument.name);
+        let passing = Passing::of(&argument.ty);
+        types.push(passing.received_type(&root, &argument.ty));
+        values.push(passing.received_value(&name));
+        names.push(name);
+    }
+    let mut result = quote_spanned! {Span::mixed_site()=>
+        <dyn #trait_name as #trait_name>::#ident(&*object, #(#values),*).await
+    };
+    if let Passing::Bytes = Passing::of(&signature.value) {
+        result = quote!(#result.map(#root::__private::AsBytes));
+    }
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #deprecated
+        #id => #root::__private::Box::pin(async move {
+            match #root::__private::decode::<(#(#types,)*)>(&arguments) {
+                ::core::result::Result::Ok((#(#names,)*)) => #root::__private::answer(#result, reply),
+                ::core::result::Result::Err(error) => #root::__private::bad_arguments(error, reply),
+            }
+        }),
+    }
+}
+
+/// The id in the form in which it is printed elsewhere.
+pub(super) fn id_literal(method: &Method) -> Literal {
+    let mut literal: Literal = format!("{:#010x}", method.id)
+        .parse()
+        .unwrap_or_else(|_| Literal::u32_unsuffixed(method.id));
+    literal.set_span(Span::mixed_site());
+    literal
+}
+
+fn option(value: Option<TokenStream>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let (unit, number) = match duration.as_micros() {
+        micros if micros % 1_000_000 == 0 => (quote!(from_secs), micros / 1_000_000),
+        micros if micros % 1_000 == 0 => (quote!(from_millis), micros / 1_000),
+        micros => (quote!(from_micros), micros),
+    };
+    let number = Literal::u128_unsuffixed(number);
+    quote!(::core::time::Duration::#unit(#number))
+}
+
+/// How a value of a type travels: most as serde says; some differently, for speed or so that they can be lent.
+pub(super) enum Passing {
+    /// As serde says.
+    Plain,
+    /// `Vec<u8>`, `&[u8]`, `Cow<'_, [u8]>`: as bytes, not as a sequence of numbers.
+    Bytes,
+    /// `Cow<'_, str>`: serde alone would decode it owned.
+    Text,
+    /// `&str`: borrowed from the frame.
+    Borrowed,
+    /// `&[T]`: decoded as a vector and lent.
+    Slice,
+    /// `&T`: decoded as `T` travels, and lent.
+    Lent(Box<Passing>),
+}
+
+impl Passing {
+    /// How a value of the type travels.
+    pub(super) fn of(ty: &Type) -> Passing {
+        match ty {
+            Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }) => {
+                Passing::of(elem)
+            }
+            Type::Reference(reference) => match &*reference.elem {
+                Type::Slice(slice) if is_named(&slice.elem, "u8") => Passing::Bytes,
+                Type::Slice(_) => Passing::Slice,
+                text if is_named(text, "str") => Passing::Borrowed,
+                other => Passing::Lent(Box::new(Passing::of(other))),
+            },
+            _ => last_segment(ty).map_or(Passing::Plain, Passing::of_path),
+        }
+    }
+
+    fn of_path(segment: &PathSegment) -> Passing {
+        let arguments = type_arguments(segment);
+        match (segment.ident.to_string().as_str(), arguments.as_slice()) {
+            ("Vec", [element]) if is_named(element, "u8") => Passing::Bytes,
+            ("Cow", [text]) if is_named(text, "str") && !is_static(segment) => Passing::Text,
+            ("Cow", [Type::Slice(slice)]) if is_named(&slice.elem, "u8") && !is_static(segment) => {
+                Passing::Bytes
+            }
+            _ => Passing::Plain,
+        }
+    }
+
+    /// The type that the `Call` holds and encodes.
+    pub(super) fn sent_type(&self, root: &Path, ty: &Type) -> TokenStream {
+        match self.innermost() {
+            Passing::Bytes => quote!(#root::__private::AsBytes<#ty>),
+            _ => quote!(#ty),
+        }
+    }
+
+    /// The argument as the `Call` holds it.
+    pub(super) fn sent_value(&self, root: &Path, name: &Ident) -> TokenStream {
+        match self.innermost() {
+            Passing::Bytes => quote!(#root::__private::AsBytes(#name)),
+            _ => quote!(#name),
+        }
+    }
+
+    /// The type to decode at the object.
+    fn received_type(&self, root: &Path, ty: &Type) -> TokenStream {
+        match (self, ty) {
+            (
+                _,
+                Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }),
+            ) => self.received_type(root, elem),
+            (Passing::Lent(inner), Type::Reference(reference)) => {
+                inner.received_type(root, &reference.elem)
+            }
+            (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
+                Type::Slice(slice) => {
+                    let element = &slice.elem;
+                    quote!(#root::__private::Vec<#element>)
+                }
+                other => quote!(#other),
+            },
+            (Passing::Bytes, _) => quote!(#root::__private::AsBytes<#ty>),
+            (Passing::Text, _) => quote!(#root::__private::CowStr<'_>),
+            _ => quote!(#ty),
+        }
+    }
+
+    /// What was decoded, as the method takes it.
+    fn received_value(&self, name: &Ident) -> TokenStream {
+        match self {
+            Passing::Plain | Passing::Borrowed => quote!(#name),
+            Passing::Bytes | Passing::Text => quote!(#name.0),
+            Passing::Slice => quote!(&#name),
+            Passing::Lent(inner) => {
+                let inner = inner.received_value(name);
+                quote!(&#inner)
+            }
+        }
+    }
+
+    fn innermost(&self) -> &Passing {
+        match self {
+            Passing::Lent(inner) => inner.innermost(),
+            other => other,
+        }
+    }
+}
+
+fn is_named(ty: &Type, name: &str) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident(name))
+}
+
+fn is_static(segment: &PathSegment) -> bool {
+    let PathArguments::AngleBracketed(generic) = &segment.arguments else {
+        return false;
+    };
+    matches!(generic.args.first(), Some(GenericArgument::Lifetime(lifetime)) if lifetime.ident == "static")
+}

@@ -1,0 +1,159 @@
+//! The proxy: one struct whose inherent methods have the user's names, and nothing else inherent.
+//!
+//! A method starts nothing: it returns a `Call`, which holds the arguments. So that it can outlive the proxy's borrow,
+//! arguments that borrow get a lifetime of their own.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::visit_mut::{self, VisitMut};
+use syn::{Lifetime, Type, TypeReference};
+
+use super::dispatch::Passing;
+use super::interface::{for_proxy, proxy_name};
+use super::{allow_deprecated, allowances, conditions, docs, error_type, local, result};
+use crate::model::{Interface, Method};
+
+pub(super) fn expand(interface: &Interface) -> TokenStream {
+    let Interface { visibility, ident, attributes, .. } = interface;
+    let (root, proxy) = (interface.root(), proxy_name(interface));
+    let kept: Vec<_> = for_proxy(attributes).collect();
+    let conditions: Vec<_> = conditions(attributes).collect();
+    let allowances: Vec<_> = allowances(attributes).chain(allow_deprecated(attributes)).collect();
+    let docs = docs::of_proxy(interface);
+    let inherent = interface.methods.iter().map(|method| inherent_method(interface, method));
+    let forwarding = interface.methods.iter().map(|method| trait_method(interface, method));
+    quote_spanned! {Span::mixed_site()=>
+        #docs
+        #(#kept)*
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
+        #visibility struct #proxy {
+            remote: #root::__private::Remote,
+        }
+
+        #(#conditions)*
+        #(#allowances)*
+        #[allow(dead_code)]
+        impl #proxy {
+            #(#inherent)*
+        }
+
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        #[#root::__private::async_trait]
+        impl #ident for #proxy {
+            #(#forwarding)*
+        }
+
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        impl #root::Proxy for #proxy {
+            type Interface = dyn #ident;
+
+            fn from_remote(remote: #root::__private::Remote) -> Self {
+                Self { remote }
+            }
+
+            fn as_remote(&self) -> &#root::__private::Remote {
+                &self.remote
+            }
+        }
+    }
+}
+
+fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
+    let (root, signature) = (interface.root(), &method.signature);
+    let (visibility, trait_name, ident) =
+        (&interface.visibility, &interface.ident, &signature.ident);
+    let (value, error) = (&signature.value, error_type(signature));
+    let kept = for_proxy(&method.attributes);
+    let allowances = allowances(&method.attributes);
+    let docs = docs::of_proxy_method(interface, method);
+    let mut lifetimes = NameLifetimes::default();
+    let many =
+        (signature.arguments.len() > 6).then(|| quote!(#[allow(clippy::too_many_arguments)]));
+    let (mut parameters, mut types, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for argument in &signature.arguments {
+        let (name, mut ty) = (local(&argument.name), argument.ty.clone());
+        lifetimes.visit_type_mut(&mut ty);
+        parameters.push(quote!(#name: #ty));
+        let passing = Passing::of(&argument.ty);
+        types.push(passing.sent_type(&root, &ty));
+        values.push(passing.sent_value(&root, &name));
+    }
+    let generics = lifetimes.found.then(|| {
+        let lifetime = lifetime();
+        quote!(<#lifetime>)
+    });
+    let id = super::dispatch::id_literal(method);
+    let decode = match Passing::of(value) {
+        Passing::Bytes => quote!(#root::__private::decode_bytes),
+        _ => quote_spanned!(Span::mixed_site()=> |bytes| #root::__private::decode(bytes)),
+    };
+    quote_spanned! {Span::mixed_site()=>
+        #docs
+        #(#kept)*
+        #(#allowances)*
+        #many
+        #visibility fn #ident #generics(&self, #(#parameters),*) -> #root::Call<(#(#types,)*), #value, #error> {
+            #root::__private::call(
+                &self.remote,
+                const {
+                    <dyn #trait_name as #root::Interface>::DESCRIPTOR
+                        .position(#root::__private::MethodId(#id))
+                },
+                (#(#values,)*),
+                #decode,
+            )
+        }
+    }
+}
+
+fn trait_method(interface: &Interface, method: &Method) -> TokenStream {
+    let (root, proxy, signature) = (interface.root(), proxy_name(interface), &method.signature);
+    let conditions = conditions(&method.attributes);
+    let deprecated = allow_deprecated(&method.attributes);
+    let ident = &signature.ident;
+    let names: Vec<_> = signature.arguments.iter().map(|argument| local(&argument.name)).collect();
+    let types = signature.arguments.iter().map(|argument| &argument.ty);
+    let result = result(&root, signature);
+    quote_spanned! {Span::mixed_site()=>
+        #(#conditions)*
+        #deprecated
+        async fn #ident(&self, #(#names: #types),*) -> #result {
+            #proxy::#ident(self, #(#names),*).await
+        }
+    }
+}
+
+fn lifetime() -> Lifetime {
+    Lifetime::new("'a", Span::mixed_site())
+}
+
+/// Gives elided lifetimes a name, so that the `Call` holds what the arguments borrow and not the proxy.
+#[derive(Default)]
+struct NameLifetimes {
+    found: bool,
+}
+
+impl VisitMut for NameLifetimes {
+    fn visit_type_mut(&mut self, ty: &mut Type) {
+        if !matches!(ty, Type::FnPtr(_)) {
+            visit_mut::visit_type_mut(self, ty);
+        }
+    }
+
+    fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
+        if reference.lifetime.is_none() {
+            (reference.lifetime, self.found) = (Some(lifetime()), true);
+        }
+        visit_mut::visit_type_reference_mut(self, reference);
+    }
+
+    fn visit_lifetime_mut(&mut self, written: &mut Lifetime) {
+        if written.ident == "_" {
+            (*written, self.found) = (lifetime(), true);
+        }
+    }
+}
