@@ -1,1 +1,3 @@
-//! Helpers that the tests share.
+//! Helpers that the tests and the tour share.
+
+pub mod fault_proxy;
