@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use crate::address::{Address, IntoUrl};
+use crate::address::{Address, IntoUrl, Url};
 use crate::dispatch::{Interface, Object};
 use crate::error::CallError;
-use crate::node::{Listener, Node};
+use crate::node::{Listening, Node};
 use crate::proxy::Proxy;
 use crate::semantics::Execution;
 use crate::serve::ServeError;
@@ -31,7 +31,7 @@ pub(crate) use park::{block_on, in_async_task};
 /// It serves until this handle and all proxies that were made from its node are dropped.
 pub struct Server {
     node: Node,
-    listener: Listener,
+    listener: Listening,
 }
 
 /// Looks an object up and gives a proxy for it, whose calls are made with
@@ -123,7 +123,8 @@ pub fn shutdown(node: &Node, grace: Duration) -> Result<(), CallError> {
     }
     let ending = node.clone();
     // On the node's runtime: its timers and sockets work nowhere else.
-    let ended = node.runtime().spawn(async move { ending.shutdown(grace).await });
+    let Some(runtime) = node.runtime() else { return Ok(()) };
+    let ended = runtime.spawn(async move { ending.shutdown(grace).await });
     // A runtime that has ended, or that nobody drives, has nothing left to finish.
     let _ = block_on(ended, Some(grace.saturating_add(SHUTDOWN_MARGIN)));
     Ok(())
@@ -132,7 +133,7 @@ pub fn shutdown(node: &Node, grace: Duration) -> Result<(), CallError> {
 impl Server {
     /// The URL of the object of that name, for those who connect.
     #[must_use]
-    pub fn url(&self, name: &str) -> String {
+    pub fn url(&self, name: &str) -> Url {
         self.listener.url(name)
     }
 

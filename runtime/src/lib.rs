@@ -1,20 +1,48 @@
 //! Remote calls whose behaviour under failure is declared, enforced and proven.
-#![allow(dead_code, unused_imports)]
 
 #[macro_use]
 mod canary;
 
+pub mod blocking;
+
+mod address;
+mod call;
+mod context;
 mod descriptor;
+mod dispatch;
+mod driver;
 mod error;
 mod id;
 mod limits;
+mod node;
+mod pending;
+mod private;
 mod protocol;
+mod proxy;
+mod registry;
 mod semantics;
+mod serve;
 mod time;
+mod transport;
 mod wire;
 
-pub use descriptor::*;
-pub use error::*;
-pub use id::*;
-pub use limits::*;
-pub use semantics::*;
+pub use address::{Address, AddressError, Host, HostPort, IntoUrl, NameError, Url};
+pub use call::Call;
+pub use context::{Caller, Cancellation, Context, NoContext};
+pub use descriptor::{Descriptor, MethodDescriptor};
+pub use dispatch::{Implements, Interface, Object};
+pub use error::{CallError, MethodError, Refusal};
+pub use farcall_macros::remote;
+pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
+pub use limits::Limits;
+pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, serve, serve_as};
+pub use pending::Pending;
+pub use proxy::Proxy;
+pub use registry::{Entry, Registry, RegistryError, RemoteRegistry, RemoteRegistryProxy, Verb};
+pub use semantics::{Execution, Semantics};
+pub use serve::ServeError;
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::private::*;
+}

@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::address::{Address, AddressError, IntoUrl, Url};
+use crate::address::{Address, IntoUrl, Url};
 use crate::call::Remote;
 use crate::dispatch::{Interface, Object};
 use crate::driver::connection;
@@ -24,8 +23,9 @@ use crate::id::{Boot, NodeId};
 use crate::limits::Limits;
 use crate::protocol::client::ClientConfig;
 use crate::proxy::Proxy;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::Registry;
 use crate::semantics::Execution;
+use crate::serve::ServeError;
 use crate::transport::{Network, RealNetwork};
 
 /// A process's presence on the network; cheap to clone, all clones are one node.
@@ -42,7 +42,14 @@ struct Inner {
     network: Arc<dyn Network>,
     entropy: Arc<Entropy>,
     links: Mutex<Links>,
+    /// The tokio runtime on which the node was first used; its tasks run there.
+    runtime: OnceLock<Handle>,
+    /// Lives as long as the node.
+    _kept: Option<Kept>,
 }
+
+/// Something that the node keeps alive.
+type Kept = Box<dyn std::any::Any + Send + Sync>;
 
 #[derive(Default)]
 struct Links {
@@ -55,6 +62,7 @@ pub struct NodeBuilder {
     limits: Limits,
     network: Arc<dyn Network>,
     entropy: Entropy,
+    kept: Option<Kept>,
 }
 
 /// A place where a node listens; keeps the node alive.
@@ -62,29 +70,6 @@ pub struct NodeBuilder {
 pub struct Listening {
     node: Node,
     address: Address,
-}
-
-/// Why a node could not listen, or an object not be bound.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The address cannot be used.
-    #[error("the address cannot be used")]
-    Address(#[from] AddressError),
-    /// The operating system refused to listen there.
-    #[error("cannot listen at {address}")]
-    Listen {
-        /// The address.
-        address: Address,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The object could not be bound to its name.
-    #[error("cannot bind the object")]
-    Bind(#[from] RegistryError),
-    /// There is no tokio runtime here; in a program without one use [`farcall::blocking`](crate::blocking).
-    #[error("no tokio runtime is running here; use `farcall::blocking` in a program without one")]
-    NoRuntime,
 }
 
 /// What was still unfinished when a shutdown's grace was over.
@@ -126,6 +111,7 @@ impl Node {
             limits: Limits::default(),
             network: Arc::new(RealNetwork),
             entropy: Entropy::System,
+            kept: None,
         }
     }
 
@@ -155,12 +141,13 @@ impl Node {
     pub async fn listen(&self, url: impl IntoUrl) -> Result<Listening, ServeError> {
         let url = url.into_url()?;
         url.address().check_usable()?;
-        let runtime = Handle::try_current().map_err(|_| ServeError::NoRuntime)?;
+        let runtime = self.inner.runtime().ok_or(ServeError::NoRuntime { source: None })?;
         let Inner { server, network, .. } = &*self.inner;
-        let address = server
-            .listen(&runtime, &**network, url.address())
-            .await
-            .map_err(|source| ServeError::Listen { address: url.address().clone(), source })?;
+        let address =
+            server.listen(runtime, &**network, url.address()).await.map_err(|source| {
+                let address = url.address().to_string().into();
+                ServeError::Listen { address, source }
+            })?;
         Ok(Listening { node: self.clone(), address })
     }
 
@@ -243,10 +230,15 @@ impl Node {
         self.inner.close();
     }
 
+    /// The runtime that the node's tasks run on, once it was used on one.
+    pub(crate) fn runtime(&self) -> Option<&Handle> {
+        self.inner.runtime()
+    }
+
     /// The link to a server: one for all its objects.
     fn link(&self, address: &Address) -> Result<Arc<Link>, CallError> {
         let closed = CallError::Closed { execution: Execution::NotExecuted };
-        let runtime = Handle::try_current().map_err(|_| closed.clone())?;
+        let runtime = self.inner.runtime().ok_or_else(|| closed.clone())?;
         let mut links = lock(&self.inner.links);
         if links.closed {
             return Err(closed);
@@ -258,13 +250,21 @@ impl Node {
         let peer = address.to_string().into();
         let config = ClientConfig { node: *id, peer, limits: limits.clone() };
         let (network, entropy) = (network.clone(), entropy.clone());
-        let link = connection::open(&runtime, network, entropy, address.clone(), config);
+        let link = connection::open(runtime, network, entropy, address.clone(), config);
         links.open.insert(address.clone(), link.clone());
         Ok(link)
     }
 }
 
 impl Inner {
+    fn runtime(&self) -> Option<&Handle> {
+        if let Some(runtime) = self.runtime.get() {
+            return Some(runtime);
+        }
+        let current = Handle::try_current().ok()?;
+        Some(self.runtime.get_or_init(|| current))
+    }
+
     fn close(&self) {
         let links: Vec<_> = {
             let mut links = lock(&self.links);
@@ -291,6 +291,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Keeps something alive as long as the node.
+    pub(crate) fn keep(mut self, kept: impl std::any::Any + Send + Sync) -> NodeBuilder {
+        self.kept = Some(Box::new(kept));
+        self
+    }
+
     /// Sets network and randomness, for the simulator.
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(mut self, network: Arc<dyn Network>, seed: u64) -> NodeBuilder {
@@ -312,7 +318,10 @@ impl NodeBuilder {
         let server = Server::new(id, limits.clone(), registry.clone(), entropy.clone());
         let links = Mutex::default();
         let network = self.network;
-        Node { inner: Arc::new(Inner { id, limits, registry, server, network, entropy, links }) }
+        let runtime = OnceLock::new();
+        let _kept = self.kept;
+        let inner = Inner { id, limits, registry, server, network, entropy, links, runtime, _kept };
+        Node { inner: Arc::new(inner) }
     }
 }
 
@@ -374,11 +383,7 @@ impl fmt::Debug for NodeBuilder {
 ///
 /// # Errors
 /// [`ServeError`] if the address or the name cannot be used.
-pub async fn serve<I, O>(
-    url: impl IntoUrl,
-    name: &str,
-    object: O,
-) -> Result<Listening, ServeError>
+pub async fn serve<I, O>(url: impl IntoUrl, name: &str, object: O) -> Result<Listening, ServeError>
 where
     I: ?Sized + Interface,
     O: Object<I>,

@@ -94,13 +94,16 @@ impl<T, E> Queued<T, E> {
     /// executor that is not tokio's, and when the node's runtime has ended.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<CallKey, CallError>> {
         let Some(remaining) = self.remaining() else { return Poll::Pending };
-        let runtime = self.place.target.node.runtime();
+        let closed = || CallError::Closed { execution: Execution::NotExecuted };
+        let Some(runtime) = self.place.target.node.runtime() else {
+            return Poll::Ready(Err(closed()));
+        };
         let alarm = self.place.alarm.get_or_insert_with(|| {
             runtime.spawn(async move { tokio::time::sleep(remaining).await })
         });
         Poll::Ready(Err(match ready!(Pin::new(alarm).poll(cx)) {
             Ok(()) => never_sent(self.since.elapsed()),
-            Err(_ended) => CallError::Closed { execution: Execution::NotExecuted },
+            Err(_ended) => closed(),
         }))
     }
 }

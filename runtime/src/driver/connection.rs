@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Driver {
             let connecting = self.network.connect(&self.address);
             let limit = self.link.limits().handshake_timeout;
             let connecting = tokio::time::timeout(limit, connecting);
-            match WhileDown { link: &self.link, timer: &mut timer, work: Box::pin(connecting) }.await {
+            match while_down(&self.link, &mut timer, connecting).await {
                 None => return,
                 Some(Ok(Ok(stream))) => {
                     if self.converse(stream).await {
@@ -73,8 +73,8 @@ impl Driver {
                 Some(Ok(Err(error))) => self.link.unreachable(error),
                 Some(Err(_)) => self.link.unreachable(io::ErrorKind::TimedOut.into()),
             }
-            let pause = Box::pin(tokio::time::sleep(self.pause()));
-            if WhileDown { link: &self.link, timer: &mut timer, work: pause }.await.is_none() {
+            let pause = tokio::time::sleep(self.pause());
+            if while_down(&self.link, &mut timer, pause).await.is_none() {
                 return;
             }
         }
@@ -95,18 +95,12 @@ impl Driver {
         let mut connection = Connection::new(&link, stream, now);
         let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
         let error = Arc::new(end.unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()));
-        let mut state = link.lock();
-        let State { client, out, phase, .. } = &mut *state;
-        let welcome = client.is_welcome();
-        client.link_lost(link.clock().now(), connection.output.batch.accepted(), out, &error);
-        if !welcome {
-            client.unreachable(error);
-        }
-        let closing = *phase != Phase::Open;
-        let killed = state.killed;
-        state.out = SendBuffer::default();
-        state.leave();
+        let welcome = lost(&link, connection.output.batch.accepted(), error);
         self.failures = if welcome { 0 } else { self.failures.saturating_add(1) };
+        let (closing, killed) = {
+            let state = link.lock();
+            (state.phase != Phase::Open, state.killed)
+        };
         if closing && !killed {
             // The peer gets the end of the stream after everything else; it is no loss if it does not.
             let _ = connection.stream.shutdown().await;
@@ -124,36 +118,42 @@ impl Driver {
     }
 }
 
-/// Does some work while no connection is up, and keeps the calls' time meanwhile. Nothing if the link is closed.
-struct WhileDown<'a, F> {
-    link: &'a Link,
-    timer: &'a mut Timer,
-    work: Pin<Box<F>>,
+/// Tells the machine that its connection is lost. Whether there had been a session.
+fn lost(link: &Link, accepted: u64, error: Arc<io::Error>) -> bool {
+    let mut state = link.lock();
+    let State { client, out, .. } = &mut *state;
+    let welcome = client.is_welcome();
+    client.link_lost(link.clock().now(), accepted, out, &error);
+    if !welcome {
+        client.unreachable(error);
+    }
+    state.out = SendBuffer::default();
+    state.leave();
+    welcome
 }
 
-impl<F: Future> Future for WhileDown<'_, F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
+/// Does some work while no connection is up, and keeps the calls' time meanwhile. Nothing if the link is closed.
+async fn while_down<F: Future>(link: &Link, timer: &mut Timer, work: F) -> Option<F::Output> {
+    let mut work = pin!(work);
+    std::future::poll_fn(|cx| {
         loop {
-            let now = this.link.clock().now();
-            let mut state = this.link.lock();
+            let now = link.clock().now();
+            let mut state = link.lock();
             if state.phase != Phase::Open {
                 return Poll::Ready(None);
             }
             let wanted = state.client.next_timeout();
-            if this.timer.poll(cx, now, wanted) {
-                let State { client, out, .. } = &mut *state;
-                client.handle_timeout(now, out);
-                state.leave();
-                continue;
+            if !timer.poll(cx, now, wanted) {
+                state.sleep(cx);
+                state.leave_asleep();
+                return work.as_mut().poll(cx).map(Some);
             }
-            state.sleep(cx);
-            state.leave_asleep();
-            return this.work.as_mut().poll(cx).map(Some);
+            let State { client, out, .. } = &mut *state;
+            client.handle_timeout(now, out);
+            state.leave();
         }
-    }
+    })
+    .await
 }
 
 /// One connection of a link.
@@ -229,9 +229,9 @@ impl<'a> Connection<'a> {
                 Ok(Frame::Fragment(fragment)) => match self.assembly.accept(now, &fragment) {
                     Assembled::Unfinished => Ok(()),
                     Assembled::Whole(message) => match decode(&message) {
-                        Ok(frame @ Frame::Reply(_)) => {
-                            client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
-                        }
+                        Ok(frame @ Frame::Reply(_)) => client
+                            .handle(now, &frame, out)
+                            .map_err(|violation| invalid(violation.0)),
                         _ => Err(invalid("fragments that make no reply")),
                     },
                     Assembled::Refused { .. } => Err(invalid("a reply over the limit")),
@@ -304,7 +304,10 @@ impl<'a> Connection<'a> {
                 return Poll::Pending;
             }
             if stalled <= now {
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the peer reads nothing"));
+                return Poll::Ready(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer reads nothing",
+                ));
             }
             let State { client, out, .. } = &mut *state;
             let health = client.handle_timeout(now, out);

@@ -127,12 +127,15 @@ impl Entry {
 
 impl Target {
     fn new(bound: Bound, expected: &[(MethodId, Semantics)]) -> Target {
-        let find = |&(id, semantics): &(MethodId, Semantics)| {
-            match bound.interface.methods.iter().find(|method| method.id == id) {
-                None => Err(Verdict::Unknown),
-                Some(method) if method.semantics < semantics => Err(Verdict::Weaker),
-                Some(method) => Ok(method),
-            }
+        let find = |&(id, semantics): &(MethodId, Semantics)| match bound
+            .interface
+            .methods
+            .iter()
+            .find(|method| method.id == id)
+        {
+            None => Err(Verdict::Unknown),
+            Some(method) if method.semantics < semantics => Err(Verdict::Weaker),
+            Some(method) => Ok(method),
         };
         let methods = expected.iter().map(find).collect();
         Target { object: bound.object, interface: bound.interface, methods }

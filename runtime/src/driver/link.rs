@@ -251,9 +251,12 @@ impl Link {
         lock(&self.state).client.statistics()
     }
 
-    /// The name of a call, if it has been sent, and how often it was.
-    pub(crate) fn call_name(&self, key: CallKey) -> Option<(crate::id::CallId, u32)> {
-        lock(&self.state).client.call_name(key.0)
+    /// Writes the name of a call that was sent, and how often it was, into its span.
+    pub(crate) fn trace(&self, key: CallKey, span: &tracing::Span) {
+        if let Some((id, attempt)) = lock(&self.state).client.call_name(key.0) {
+            span.record("id", tracing::field::display(id));
+            span.record("attempt", attempt);
+        }
     }
 
     /// Ends the link: what is to be sent still goes out.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::handles::Found;
 use super::input::Input;
 use super::lock;
 use super::output::Output;
@@ -26,14 +27,13 @@ use crate::context::{Caller, CancelSource, SessionContext};
 use crate::id::SessionId;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
-use crate::protocol::server::{ServerSession, Resolved};
+use crate::protocol::server::{Resolved, ServerSession};
 use crate::time::Time;
 use crate::transport::Stream;
 use crate::wire::frame::{
     self, BoundResult, CloseCode, Frame, FrameError, Hello, Kind, Lookup, decode,
 };
 use crate::wire::send_buffer::SendBuffer;
-use super::handles::Found;
 
 /// Starts the task of a connection, unless there are too many.
 pub(super) fn spawn(server: &Arc<Server>, stream: Stream, peer: Arc<str>) {

@@ -86,7 +86,9 @@ impl Cell {
     pub(super) fn is_drained(&self) -> bool {
         let state = self.lock();
         let written = state.link.as_ref().is_none_or(|link| link.out.is_empty());
-        state.session.running() == 0 && (state.link.is_none() || !state.session.has_waiting_replies()) && written
+        state.session.running() == 0
+            && (state.link.is_none() || !state.session.has_waiting_replies())
+            && written
     }
 
     /// Whether the session may be dropped.

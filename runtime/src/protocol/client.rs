@@ -26,6 +26,7 @@ use bindings::Binding;
 use link::{Link, Session};
 pub(crate) use slots::Key;
 use slots::{Answer, Slots, State, Why};
+pub(crate) use timers::Health;
 
 use super::seq_map::SeqMap;
 use crate::error::{CallError, Refusal};

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(crate) use budget::ProcessBudget;
 use record::{Body, Record, State};
 use replay::Replay;
-pub(crate) use sessions::{HandshakeError, Sessions, Welcomed};
+pub(crate) use sessions::Sessions;
 
 use super::client::Violation;
 use super::finished::{Finished, to_ranges};

@@ -98,7 +98,11 @@ impl Serving {
         }
     }
 
-    fn span(&self, call: &Call<'_>, method: &'static MethodDescriptor) -> Option<Box<tracing::Span>> {
+    fn span(
+        &self,
+        call: &Call<'_>,
+        method: &'static MethodDescriptor,
+    ) -> Option<Box<tracing::Span>> {
         let span = tracing::debug_span!(
             "serve",
             id = tracing::field::Empty,
