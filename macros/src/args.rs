@@ -1,7 +1,7 @@
 //! The text of the attribute: `#[remote(semantics = "at_most_once", timeout = "2s", …)]`.
 //!
-//! Judges each option by itself; what two of them mean together is for `validate`. A wrong option is reported and
-//! left out, so that the rest still counts.
+//! Judges each option by itself; what two of them mean together is for `validate`. A wrong option
+//! is reported and left out, so that the rest still counts.
 
 use std::time::Duration;
 
@@ -221,7 +221,8 @@ mod tests {
     fn every_option_is_read() {
         let mut errors = Errors::new();
         let text = quote! {
-            semantics = "maybe", timeout = "1m30s", max_reply = "64KiB", spawn, oneway, crate = crate::far
+            semantics = "maybe", timeout = "1m30s", max_reply = "64KiB", spawn, oneway,
+            crate = crate::far
         };
         let args = Args::read(text, Place::Trait, &mut errors);
         assert_eq!(errors.messages(), [""; 0]);

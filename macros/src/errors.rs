@@ -1,6 +1,8 @@
-//! Collects what is wrong with the user's text, so that all of it is reported in one go, and keeps the words.
+//! Collects what is wrong with the user's text, so that all of it is reported in one go, and keeps
+//! the words.
 //!
-//! Every message says what is wrong and, after it, what to write. Nothing here decides what is wrong.
+//! Every message says what is wrong and, after it, what to write. Nothing here decides what is
+//! wrong.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -58,71 +60,73 @@ impl Drop for Errors {
     }
 }
 
-pub(crate) const NOT_TRAIT_OR_IMPL: &str = "`#[remote]` stands on a trait, or on an impl of such a trait; \
-    for a method, write it as `#[remote(…)]` inside a trait that has `#[remote]` itself";
+pub(crate) const NOT_TRAIT_OR_IMPL: &str = "`#[remote]` stands on a trait, or on an impl of such \
+    a trait; for a method, write it as `#[remote(…)]` inside a trait that has `#[remote]` itself";
 pub(crate) const INHERENT_IMPL: &str = "`#[remote]` on an impl without a trait has no effect; \
     write `#[remote] impl Interface for Type`, where `Interface` is a trait with `#[remote]`";
-pub(crate) const BLANKET_IMPL: &str = "a remote trait cannot be implemented for every type at once; \
-    implement it for a type of your own, for example `struct Shared<T>(T)`";
-pub(crate) const GENERIC_TRAIT: &str = "a remote trait cannot be generic: its methods are found by a fixed \
-    signature; write one trait for each type, or take an enum";
-pub(crate) const UNSAFE_TRAIT: &str = "a remote trait cannot be `unsafe`: the caller may be another process; \
-    remove `unsafe`";
-pub(crate) const SUPERTRAIT: &str = "a remote trait can have only auto traits above it (`Send`, `Sync`, \
-    `Unpin`, `UnwindSafe`, `RefUnwindSafe`): a proxy implements nothing else; move the methods into this trait, \
-    or ask for the other trait where you need it";
-pub(crate) const ASSOCIATED_ITEM: &str = "a remote trait has only methods: anything else would not exist at the \
-    caller; put it outside the trait, or make it a method";
+pub(crate) const BLANKET_IMPL: &str = "a remote trait cannot be implemented for every type at \
+    once; implement it for a type of your own, for example `struct Shared<T>(T)`";
+pub(crate) const GENERIC_TRAIT: &str = "a remote trait cannot be generic: its methods are found \
+    by a fixed signature; write one trait for each type, or take an enum";
+pub(crate) const UNSAFE_TRAIT: &str =
+    "a remote trait cannot be `unsafe`: the caller may be another process; remove `unsafe`";
+pub(crate) const SUPERTRAIT: &str = "a remote trait can have only auto traits above it (`Send`, \
+    `Sync`, `Unpin`, `UnwindSafe`, `RefUnwindSafe`): a proxy implements nothing else; move the \
+    methods into this trait, or ask for the other trait where you need it";
+pub(crate) const ASSOCIATED_ITEM: &str = "a remote trait has only methods: anything else would \
+    not exist at the caller; put it outside the trait, or make it a method";
 pub(crate) const NOT_ASYNC: &str =
     "a remote method is `async`, since a caller waits for it; write `async fn`";
 pub(crate) const QUALIFIER: &str =
     "a remote method has no qualifier but `async`; write plain `async fn`";
-pub(crate) const MUTABLE_SELF: &str = "`&mut self` cannot be called remotely: objects are shared; \
-    take `&self` and lock inside";
-pub(crate) const OWNED_SELF: &str = "a remote method cannot take the object itself: objects are shared; \
-    take `&self`";
-pub(crate) const NO_SELF: &str = "a remote method needs an object to be called on; \
-    add `&self` as its first argument, or move the function out of the trait";
-pub(crate) const GENERIC_METHOD: &str = "a remote method cannot be generic: its arguments are decoded as fixed \
-    types; write the types, or one method for each";
-pub(crate) const NAMED_LIFETIME: &str = "a remote method has no named lifetimes: arguments live as long as the \
-    call, results are owned; write `&T` or `'_`";
+pub(crate) const MUTABLE_SELF: &str =
+    "`&mut self` cannot be called remotely: objects are shared; take `&self` and lock inside";
+pub(crate) const OWNED_SELF: &str =
+    "a remote method cannot take the object itself: objects are shared; take `&self`";
+pub(crate) const NO_SELF: &str = "a remote method needs an object to be called on; add `&self` \
+    as its first argument, or move the function out of the trait";
+pub(crate) const GENERIC_METHOD: &str = "a remote method cannot be generic: its arguments are \
+    decoded as fixed types; write the types, or one method for each";
+pub(crate) const NAMED_LIFETIME: &str = "a remote method has no named lifetimes: arguments live \
+    as long as the call, results are owned; write `&T` or `'_`";
 pub(crate) const WHERE_CLAUSE: &str = "a remote method cannot have a `where` clause; remove it";
-pub(crate) const PATTERN: &str = "an argument of a remote method is a plain name, which is part of its \
-    documentation; write `name: Type` and take it apart in the body";
-pub(crate) const ARGUMENT_ATTRIBUTE: &str = "an argument of a remote method has no attributes; \
-    put the attribute on the method";
-pub(crate) const TOO_MANY_ARGUMENTS: &str = "a remote method has at most 16 arguments; \
-    gather them in a struct";
-pub(crate) const IMPL_TRAIT: &str = "`impl Trait` cannot travel: both sides must know the type; \
-    write a concrete type";
-pub(crate) const MUTABLE_ARGUMENT: &str = "`&mut` arguments cannot travel back: arguments are copies; \
-    take `&T` and return the new value";
-pub(crate) const STATIC_ARGUMENT: &str = "`&'static` cannot be promised: arguments are decoded from a received \
-    frame and live as long as the call; write `&T` or an owned type";
-pub(crate) const SELF_TYPE: &str = "`Self` has no meaning for a caller, who holds a proxy; \
-    write a concrete type";
-pub(crate) const BORROWED_RESULT: &str = "a result cannot borrow: it is made anew from the bytes of the reply; \
-    return an owned type (`String`, `Vec<T>`, `Cow<'static, str>`)";
-pub(crate) const RESULT_ALIAS: &str = "`Result` without both its types is an alias that the macro cannot see \
-    through; write both, as in `Result<T, E>`";
+pub(crate) const PATTERN: &str = "an argument of a remote method is a plain name, which is part \
+    of its documentation; write `name: Type` and take it apart in the body";
+pub(crate) const ARGUMENT_ATTRIBUTE: &str =
+    "an argument of a remote method has no attributes; put the attribute on the method";
+pub(crate) const TOO_MANY_ARGUMENTS: &str =
+    "a remote method has at most 16 arguments; gather them in a struct";
+pub(crate) const IMPL_TRAIT: &str =
+    "`impl Trait` cannot travel: both sides must know the type; write a concrete type";
+pub(crate) const MUTABLE_ARGUMENT: &str =
+    "`&mut` arguments cannot travel back: arguments are copies; take `&T` and return the new value";
+pub(crate) const STATIC_ARGUMENT: &str = "`&'static` cannot be promised: arguments are decoded \
+    from a received frame and live as long as the call; write `&T` or an owned type";
+pub(crate) const SELF_TYPE: &str =
+    "`Self` has no meaning for a caller, who holds a proxy; write a concrete type";
+pub(crate) const BORROWED_RESULT: &str = "a result cannot borrow: it is made anew from the bytes \
+    of the reply; return an owned type (`String`, `Vec<T>`, `Cow<'static, str>`)";
+pub(crate) const RESULT_ALIAS: &str = "`Result` without both its types is an alias that the \
+    macro cannot see through; write both, as in `Result<T, E>`";
 pub(crate) const CRATE_ON_METHOD: &str =
     "`crate` holds for the whole trait; write it in `#[remote(…)]` on the trait";
-pub(crate) const OPTION_ON_IMPL: &str = "the caller relies on the trait, so its promises stand there; \
-    write this in `#[remote(…)]` on the trait or on its method";
-pub(crate) const METHOD_OPTION_IN_IMPL: &str = "the caller relies on the trait, so a method's promises stand \
-    there; move this attribute to the method of the trait";
+pub(crate) const OPTION_ON_IMPL: &str = "the caller relies on the trait, so its promises stand \
+    there; write this in `#[remote(…)]` on the trait or on its method";
+pub(crate) const METHOD_OPTION_IN_IMPL: &str = "the caller relies on the trait, so a method's \
+    promises stand there; move this attribute to the method of the trait";
 pub(crate) const UNKNOWN_OPTION: &str =
     "expected `semantics`, `timeout`, `spawn`, `oneway`, `max_reply` or `crate`";
-pub(crate) const EXACTLY_ONCE: &str = "`exactly_once` is not available in this version: it comes with the \
-    durable store; write `at_most_once`, and make a repeated effect harmless yourself";
-pub(crate) const BAD_TIMEOUT: &str = "a timeout is a text of numbers with units `h`, `m`, `s`, `ms` or `us`, \
-    from large to small, and is not zero; write for example `timeout = \"2s\"` or `timeout = \"1m30s\"`";
-pub(crate) const BAD_MAX_REPLY: &str = "a size is a number of bytes, or a text with the unit `B`, `KiB`, `MiB` \
-    or `GiB`, above zero and below 4 GiB; write for example `max_reply = \"1MiB\"`";
+pub(crate) const EXACTLY_ONCE: &str = "`exactly_once` is not available in this version: it comes \
+    with the durable store; write `at_most_once`, and make a repeated effect harmless yourself";
+pub(crate) const BAD_TIMEOUT: &str = "a timeout is a text of numbers with units `h`, `m`, `s`, \
+    `ms` or `us`, from large to small, and is not zero; write for example `timeout = \"2s\"` or \
+    `timeout = \"1m30s\"`";
+pub(crate) const BAD_MAX_REPLY: &str = "a size is a number of bytes, or a text with the unit \
+    `B`, `KiB`, `MiB` or `GiB`, above zero and below 4 GiB; write for example `max_reply = \
+    \"1MiB\"`";
 pub(crate) const BAD_CRATE: &str =
     "`crate` takes a path, without quotes; write for example `crate = my::farcall`";
-pub(crate) const ONEWAY_RESULT: &str = "a `oneway` method has no reply, so it cannot return anything; \
-    remove the result, or `oneway`";
-pub(crate) const ONEWAY_SEMANTICS: &str = "a `oneway` method has no reply, so nothing but `maybe` can be promised; \
-    remove this semantics, or `oneway`";
+pub(crate) const ONEWAY_RESULT: &str =
+    "a `oneway` method has no reply, so it cannot return anything; remove the result, or `oneway`";
+pub(crate) const ONEWAY_SEMANTICS: &str = "a `oneway` method has no reply, so nothing but \
+    `maybe` can be promised; remove this semantics, or `oneway`";

@@ -1,19 +1,20 @@
 //! From a valid model to code: nothing here can fail.
 //!
-//! One file for each thing that is written: the trait (`interface`), its proxy, its dispatch table, an impl with what
-//! makes it an object, and their documentation. All paths are absolute, and all that is generated for a method bears
-//! the method's `#[cfg]`.
+//! One file for each thing that is written: the trait (`interface`), its proxy, its dispatch table,
+//! an impl with what makes it an object, and their documentation. All paths are absolute, and all
+//! that is generated for a method bears the method's `#[cfg]`.
 
 mod dispatch;
 mod docs;
 mod interface;
 mod object;
+mod passing;
 mod proxy;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::token::Brace;
-use syn::{Attribute, Block, Ident, Item, Path, Type, parse_quote};
+use syn::{Attribute, Block, Ident, Item, Path, Type, parse_quote_spanned};
 
 use crate::args::{Args, Place, is_remote};
 use crate::errors::{self, Errors};
@@ -21,7 +22,8 @@ use crate::model::{Implementation, Interface};
 use crate::signature::{Form, Signature};
 use crate::validate::validate;
 
-/// The whole way of one item: parse, model, validate, expand; the errors stand beside what can be expanded all the same.
+/// The whole way of one item: parse, model, validate, expand; the errors stand beside what can be
+/// expanded all the same.
 pub(crate) fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::new();
     let expansion = match syn::parse2::<Item>(item.clone()) {
@@ -39,6 +41,10 @@ pub(crate) fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
             let args = Args::read(arguments, Place::Impl, &mut errors);
             match Implementation::read(&item, args, &mut errors) {
                 Some(implementation) => object::expand(&implementation),
+                // A blanket impl would overlap with the proxy's: one mistake, two errors.
+                None if item.trait_.is_some() && !item.generics.params.is_empty() => {
+                    TokenStream::new()
+                }
                 None => item.into_token_stream(),
             }
         }
@@ -55,7 +61,8 @@ pub(crate) fn remote(arguments: TokenStream, item: TokenStream) -> TokenStream {
     quote!(#expansion #errors)
 }
 
-/// Prints an expansion to standard error if `FARCALL_DEBUG` is set when the user's crate is compiled.
+/// Prints an expansion to standard error if `FARCALL_DEBUG` is set when the user's crate is
+/// compiled.
 pub(crate) fn print_if_asked(expansion: &TokenStream) {
     if std::env::var_os("FARCALL_DEBUG").is_some_and(|value| value != "0") {
         eprintln!("{expansion}\n");
@@ -91,7 +98,8 @@ impl ToTokens for Head<'_> {
 fn result(root: &Path, signature: &Signature) -> Type {
     let value = &signature.value;
     let error = signature.error.as_ref().map(|error| quote!(<#error>));
-    parse_quote!(::core::result::Result<#value, #root::CallError #error>)
+    let span = signature.places().value;
+    parse_quote_spanned!(span=> ::core::result::Result<#value, #root::CallError #error>)
 }
 
 /// `E`, or what stands for it where a method has no error of its own.
@@ -102,9 +110,23 @@ fn error_type(signature: &Signature) -> TokenStream {
         .map_or_else(|| quote!(::core::convert::Infallible), ToTokens::to_token_stream)
 }
 
-/// A body that the user wrote for the result as written, made into one for the result that callers see.
+/// A function of the runtime, at a place in the user's text that is to blame if its bounds do not
+/// hold.
+fn private(root: &Path, name: &str, place: Span) -> TokenStream {
+    let name = Ident::new(name, place);
+    let path = quote_spanned!(place=> #root::__private::#name);
+    let at_place = |mut token: TokenTree| {
+        token.set_span(place);
+        token
+    };
+    path.into_iter().map(at_place).collect()
+}
+
+/// A body that the user wrote for the result as written, made into one for the result that callers
+/// see.
 ///
-/// The block inside keeps `return` and `?` working. Its first statement tells the compiler its type, as in async-trait.
+/// The block inside keeps `return` and `?` working. Its first statement tells the compiler its
+/// type, as in async-trait.
 fn body(root: &Path, signature: &Signature, block: &Block) -> TokenStream {
     let span = Span::mixed_site();
     let value = &signature.value;
@@ -117,7 +139,8 @@ fn body(root: &Path, signature: &Signature, block: &Block) -> TokenStream {
         Form::Own => quote!(::core::result::Result<#value, #error>),
         Form::Whole => result(root, signature).into_token_stream(),
     };
-    // The user's braces, but not as a lint sees them: around a single expression they would be called unused.
+    // The user's braces, but not as a lint sees them: around a single expression they would be
+    // called unused.
     let braces = block.brace_token.span.join().resolved_at(span);
     let block = Block { brace_token: Brace(braces), stmts: block.stmts.clone() };
     let typed = quote_spanned! {span=>
@@ -143,8 +166,8 @@ fn conditions(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
     attributes.iter().filter(|attribute| attribute.path().is_ident("cfg"))
 }
 
-/// What silences lints at the user's item, for what is generated from it; `expect` as `allow`, since a lint that
-/// bites at the item may be quiet in the expansion.
+/// What silences lints at the user's item, for what is generated from it; `expect` as `allow`,
+/// since a lint that bites at the item may be quiet in the expansion.
 fn allowances(attributes: &[Attribute]) -> impl Iterator<Item = TokenStream> {
     attributes.iter().filter_map(|attribute| {
         let allows = attribute.path().is_ident("allow") || attribute.path().is_ident("expect");
@@ -160,7 +183,8 @@ fn allow_deprecated(attributes: &[Attribute]) -> Option<TokenStream> {
     deprecated.then(|| quote!(#[allow(deprecated)]))
 }
 
-/// An argument's name for generated code: the user's text and place, but not the user's code to a lint.
+/// An argument's name for generated code: the user's text and place, but not the user's code to a
+/// lint.
 fn local(name: &Ident) -> Ident {
     let mut name = name.clone();
     name.set_span(name.span().resolved_at(Span::call_site()));

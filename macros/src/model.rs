@@ -1,7 +1,8 @@
-//! What was read: an interface with its methods, or an implementation with its bodies, beside the user's tokens.
+//! What was read: an interface with its methods, or an implementation with its bodies, beside the
+//! user's tokens.
 //!
-//! A model is complete as soon as it exists: mistakes were reported and then repaired or left out, so that `expand`
-//! has no errors to think of.
+//! A model is complete as soon as it exists: mistakes were reported and then repaired or left out,
+//! so that `expand` has no errors to think of.
 
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ pub(crate) struct Method {
     /// All but ours.
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) signature: Signature,
-    /// The default body, if the trait has one.
-    pub(crate) body: Option<Block>,
+    /// The default body, if the trait has one; else the semicolon.
+    pub(crate) body: Result<Block, syn::token::Semi>,
     /// What was written at the method itself.
     pub(crate) args: Args,
     pub(crate) id: u32,
@@ -92,7 +93,8 @@ impl Interface {
                 let side = Side::Trait { has_body: item.default.is_some() };
                 let signature = Signature::read(&item.sig, side, errors)?;
                 let id = signature.id();
-                Some(Method { attributes, signature, body: item.default.clone(), args, id })
+                let body = item.default.clone().ok_or(item.semi_token.unwrap_or_default());
+                Some(Method { attributes, signature, body, args, id })
             }
             other => {
                 errors.spanned(other, errors::ASSOCIATED_ITEM);

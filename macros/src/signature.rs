@@ -1,18 +1,24 @@
-//! One method's signature, read the same way in a trait and in an impl: the arguments, and the result by the one rule.
+//! One method's signature, read the same way in a trait and in an impl: the arguments, and the
+//! result by the one rule.
 //!
-//! What cannot be called remotely is reported here. Where the intention is plain, the mistake is repaired, so that the
-//! rest of the expansion stands and nothing else fails because of it; otherwise the method is left out.
+//! What cannot be called remotely is reported here. Where the intention is plain, the mistake is
+//! repaired, so that the rest of the expansion stands and nothing else fails because of it;
+//! otherwise the method is left out.
 
 use proc_macro2::{Ident, Span};
 use quote::format_ident;
-use syn::visit_mut::{self, VisitMut};
+use syn::spanned::Spanned;
 use syn::{
-    FnArg, GenericArgument, GenericParam, Lifetime, Pat, PatType, Path, PathArguments, PathSegment,
-    Receiver, ReceiverKind, ReturnType, Safety, Token, Type, TypePath, TypeReference, parse_quote,
+    FnArg, GenericArgument, GenericParam, Pat, PatType, PathArguments, PathSegment, Receiver,
+    ReceiverKind, ReturnType, Safety, Token, Type, TypePath, parse_quote,
 };
 
 use crate::errors::{self, Errors};
 use crate::text;
+
+mod types;
+
+use types::{Position, check_type};
 
 /// A method's signature after the one rule.
 pub(crate) struct Signature {
@@ -43,6 +49,13 @@ pub(crate) struct Argument {
     pub(crate) ty: Type,
 }
 
+/// The user's tokens that generated code stands for: the arguments, `T` and `E`.
+pub(crate) struct Places {
+    pub(crate) arguments: Span,
+    pub(crate) value: Span,
+    pub(crate) error: Span,
+}
+
 /// Which row of the one rule applies to the written result.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Form {
@@ -54,7 +67,8 @@ pub(crate) enum Form {
     Whole,
 }
 
-/// Whose signature is read: an impl may take its arguments apart, and so may a default body, by `mut` only.
+/// Whose signature is read: an impl may take its arguments apart, and so may a default body, by
+/// `mut` only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     Trait { has_body: bool },
@@ -95,8 +109,9 @@ impl Signature {
         (!lost).then_some(Signature { ident, arguments, value, error, form, head, text, repaired })
     }
 
-    /// The signature with these arguments and this result, in the user's own tokens where there are such: lints and
-    /// errors point there, and `self` is the `self` of the user's body even inside a macro of his.
+    /// The signature with these arguments and this result, in the user's own tokens where there are
+    /// such: lints and errors point there, and `self` is the `self` of the user's body even inside
+    /// a macro of his.
     pub(crate) fn with(
         &self,
         arguments: impl Iterator<Item = FnArg>,
@@ -104,7 +119,7 @@ impl Signature {
     ) -> syn::Signature {
         let mut signature = self.head.clone();
         signature.inputs.extend(arguments);
-        signature.output = ReturnType::Type(Token![->](self.ident.span()), Box::new(result));
+        signature.output = ReturnType::Type(Token![->](self.places().value), Box::new(result));
         signature
     }
 
@@ -119,9 +134,26 @@ impl Signature {
         text::method_id(&self.name(), &types, &self.value, self.error.as_ref())
     }
 
+    /// Where generated code that needs something of a type has its place: the compiler then blames
+    /// the user's text.
+    pub(crate) fn places(&self) -> Places {
+        let arguments = match self.arguments.as_slice() {
+            [argument] => argument.ty.span(),
+            _ => self.head.paren_token.span.join(),
+        };
+        let value = if self.is_unit() { self.ident.span() } else { self.value.span() };
+        let error = self.error.as_ref().map_or(value, Spanned::span);
+        let hide = |span: Span| span.resolved_at(Span::mixed_site());
+        Places { arguments: hide(arguments), value: hide(value), error: hide(error) }
+    }
+
     /// Whether the method returns nothing at all, not even an error of its own.
     pub(crate) fn returns_nothing(&self) -> bool {
-        self.error.is_none() && matches!(&self.value, Type::Tuple(tuple) if tuple.elems.is_empty())
+        self.error.is_none() && self.is_unit()
+    }
+
+    fn is_unit(&self) -> bool {
+        matches!(&self.value, Type::Tuple(tuple) if tuple.elems.is_empty())
     }
 }
 
@@ -215,12 +247,15 @@ fn check_receiver(written: &syn::Signature, errors: &mut Errors) {
     match &receiver.kind {
         ReceiverKind::Reference(_, _, None) => {}
         ReceiverKind::Reference(_, _, Some(_)) => errors.spanned(receiver, errors::MUTABLE_SELF),
-        ReceiverKind::Typed(_, ty) if matches!(&**ty, Type::Reference(by) if by.mutability.is_some()) =>
-        {
+        ReceiverKind::Typed(_, ty) if is_mutable(ty) => {
             errors.spanned(receiver, errors::MUTABLE_SELF);
         }
         _ => errors.spanned(receiver, errors::OWNED_SELF),
     }
+}
+
+fn is_mutable(ty: &Type) -> bool {
+    matches!(ty, Type::Reference(reference) if reference.mutability.is_some())
 }
 
 /// The tokens before the arguments, and a receiver as it has to be.
@@ -332,97 +367,132 @@ pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
     types.collect()
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Position {
-    Argument,
-    Result,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The type with its mistakes repaired, or `None` if that cannot be.
-fn check_type(
-    written: &Type,
-    position: Position,
-    generic: Generics,
-    errors: &mut Errors,
-) -> Option<Type> {
-    let mut ty = written.clone();
-    let mut check = TypeCheck { position, generic, errors, lost: false };
-    check.visit_type_mut(&mut ty);
-    (!check.lost).then_some(ty)
-}
-
-struct TypeCheck<'a> {
-    position: Position,
-    generic: Generics,
-    errors: &'a mut Errors,
-    lost: bool,
-}
-
-impl TypeCheck<'_> {
-    fn lose(&mut self, tokens: impl quote::ToTokens, message: &str) {
-        if !self.lost {
-            self.errors.spanned(tokens, message);
-        }
-        self.lost = true;
+    fn read(written: &syn::Signature, side: Side) -> (Option<Signature>, Vec<String>) {
+        let mut errors = Errors::new();
+        let signature = Signature::read(written, side, &mut errors);
+        (signature, errors.messages())
     }
-}
 
-impl VisitMut for TypeCheck<'_> {
-    fn visit_type_mut(&mut self, ty: &mut Type) {
-        match ty {
-            Type::ImplTrait(_) => self.lose(ty, errors::IMPL_TRAIT),
-            // Its lifetimes are its own, and no function pointer can travel anyway, as the compiler will say.
-            Type::FnPtr(_) => {}
-            _ => visit_mut::visit_type_mut(self, ty),
+    const TRAIT: Side = Side::Trait { has_body: false };
+
+    #[test]
+    fn a_result_is_read_through_the_one_rule() {
+        let rows: [(syn::Signature, &str, &str, Form); 8] = [
+            (parse_quote!(async fn f(&self)), "()", "-", Form::Plain),
+            (parse_quote!(async fn f(&self) -> u64), "u64", "-", Form::Plain),
+            (parse_quote!(async fn f(&self) -> Result<u64, E>), "u64", "E", Form::Own),
+            (parse_quote!(async fn f(&self) -> std::result::Result<(), E>), "()", "E", Form::Own),
+            (parse_quote!(async fn f(&self) -> Result<u64, CallError<E>>), "u64", "E", Form::Whole),
+            (parse_quote!(async fn f(&self) -> Result<u64, CallError>), "u64", "-", Form::Whole),
+            (
+                parse_quote!(async fn f(&self) -> Option<Result<u8, E>>),
+                "Option<Result<u8,E>>",
+                "-",
+                Form::Plain,
+            ),
+            (parse_quote!(async fn f(&self) -> (Result<u64, E>)), "u64", "E", Form::Own),
+        ];
+        for (written, value, error, form) in rows {
+            let (signature, messages) = read(&written, TRAIT);
+            let signature = signature.expect("nothing is wrong with it");
+            assert_eq!(messages, [""; 0]);
+            assert_eq!(text::compact(&signature.value), value);
+            assert_eq!(signature.error.map_or(String::from("-"), text::compact), error);
+            assert_eq!(signature.form, form);
         }
     }
 
-    fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
-        if self.position == Position::Result {
-            return self.lose(reference, errors::BORROWED_RESULT);
-        }
-        if reference.mutability.is_some() {
-            self.errors.spanned(&*reference, errors::MUTABLE_ARGUMENT);
-            reference.mutability = None;
-        }
-        if reference.lifetime.as_ref().is_some_and(|lifetime| lifetime.ident == "static") {
-            self.errors.spanned(&*reference, errors::STATIC_ARGUMENT);
-            reference.lifetime = None;
-        }
-        visit_mut::visit_type_reference_mut(self, reference);
+    #[test]
+    fn both_forms_of_a_result_have_one_id() {
+        let ids = [
+            parse_quote!(async fn deposit(&self, cents: u64) -> Result<u64, Frozen>),
+            parse_quote!(async fn deposit(&self, other: u64) -> Result<u64, far::CallError<Frozen>>),
+            parse_quote!(async fn r#deposit(&self, cents: u64,) -> core::result::Result<u64, bank::Frozen>),
+        ];
+        let ids = ids.map(|written| read(&written, TRAIT).0.map(|signature| signature.id()));
+        assert_eq!(ids, [ids[0]; 3]);
+        assert_eq!(ids[0], Some(0x25b9_b73c));
     }
 
-    fn visit_lifetime_mut(&mut self, lifetime: &mut Lifetime) {
-        match (self.position, &*lifetime.ident.to_string()) {
-            (_, "static") | (Position::Argument, "_") => {}
-            (Position::Argument, _) => {
-                if self.generic == Generics::None {
-                    self.errors.spanned(&*lifetime, errors::NAMED_LIFETIME);
-                }
-                lifetime.ident = Ident::new("_", lifetime.ident.span());
-            }
-            (Position::Result, _) => self.lose(lifetime, errors::BORROWED_RESULT),
-        }
+    #[test]
+    fn a_signature_is_told_as_it_was_written() {
+        let (signature, _) = read(
+            &parse_quote!(async fn r#move(&self,name:&str,all:Vec<(u8,Order<'_>)>)->Result<u64,E>),
+            TRAIT,
+        );
+        let text =
+            "async fn r#move(&self, name: &str, all: Vec<(u8, Order<'_>)>) -> Result<u64, E>";
+        assert_eq!(signature.map(|signature| signature.text).as_deref(), Some(text));
     }
 
-    fn visit_path_mut(&mut self, path: &mut Path) {
-        if path.segments.first().is_some_and(|segment| segment.ident == "Self") {
-            return self.lose(path, errors::SELF_TYPE);
-        }
-        visit_mut::visit_path_mut(self, path);
+    #[test]
+    fn plain_mistakes_are_repaired_so_that_the_method_lives_on() {
+        let (signature, messages) = read(
+            &parse_quote!(fn f<'a>(&mut self, (a, b): (u8, u8), c: &'a mut u8, d: &'static str)),
+            TRAIT,
+        );
+        let signature = signature.expect("it can be repaired");
+        let types: Vec<String> =
+            signature.arguments.iter().map(|argument| text::compact(&argument.ty)).collect();
+        assert_eq!(types, ["(u8,u8)", "&'_ u8", "&str"]);
+        assert!(signature.repaired);
+        assert_eq!(
+            messages,
+            [
+                errors::NOT_ASYNC,
+                errors::MUTABLE_SELF,
+                errors::NAMED_LIFETIME,
+                errors::PATTERN,
+                errors::MUTABLE_ARGUMENT,
+                errors::STATIC_ARGUMENT,
+            ]
+        );
     }
 
-    fn visit_path_segment_mut(&mut self, segment: &mut PathSegment) {
-        // serde's users write `Cow<str>`; in an async function the compiler wants its lifetime.
-        if segment.ident == "Cow"
-            && let PathArguments::AngleBracketed(generic) = &mut segment.arguments
-            && matches!(generic.args.first(), Some(GenericArgument::Type(_)))
-        {
-            if self.position == Position::Result {
-                return self.lose(segment, errors::BORROWED_RESULT);
-            }
-            generic.args.insert(0, parse_quote!('_));
+    #[test]
+    fn patterns_are_for_bodies() {
+        let pattern: syn::Signature = parse_quote!(async fn f(&self, (a, b): (u8, u8)));
+        let mutable: syn::Signature = parse_quote!(async fn f(&self, mut a: u8));
+        assert_eq!(read(&pattern, TRAIT).1, [errors::PATTERN]);
+        assert_eq!(read(&pattern, Side::Trait { has_body: true }).1, [errors::PATTERN]);
+        assert_eq!(read(&pattern, Side::Impl).1, [""; 0]);
+        assert_eq!(read(&mutable, TRAIT).1, [errors::PATTERN]);
+        assert_eq!(read(&mutable, Side::Trait { has_body: true }).1, [""; 0]);
+        assert_eq!(read(&mutable, Side::Impl).1, [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_travel_is_said_once_for_each_type() {
+        let wrong: [(syn::Signature, &str); 7] = [
+            (parse_quote!(async fn f(&self) -> &'static str), errors::BORROWED_RESULT),
+            (parse_quote!(async fn f(&self) -> Vec<&[&str]>), errors::BORROWED_RESULT),
+            (parse_quote!(async fn f(&self) -> Cow<str>), errors::BORROWED_RESULT),
+            (parse_quote!(async fn f(&self) -> Result<Self, Self::Error>), errors::SELF_TYPE),
+            (parse_quote!(async fn f(&self) -> io::Result<u8>), errors::RESULT_ALIAS),
+            (parse_quote!(async fn f(&self) -> fmt::Result), errors::RESULT_ALIAS),
+            (parse_quote!(async fn f(&self, f: Box<impl Fn()>)), errors::IMPL_TRAIT),
+        ];
+        for (written, message) in wrong {
+            let (signature, messages) = read(&written, TRAIT);
+            assert!(signature.is_none());
+            assert_eq!(messages, [message]);
         }
-        visit_mut::visit_path_segment_mut(self, segment);
+        assert_eq!(read(&parse_quote!(async fn f(&self) -> Cow<'static, str>), TRAIT).1, [""; 0]);
+    }
+
+    #[test]
+    fn arguments_are_counted() {
+        let types = vec![quote::quote!(u8); 17];
+        let names: Vec<Ident> = (0..17).map(|number| format_ident!("a{number}")).collect();
+        let (all, fewer) = (&names, &names[..16]);
+        assert_eq!(read(&parse_quote!(async fn f(&self, #(#fewer: #types),*)), TRAIT).1, [""; 0]);
+        let (signature, messages) =
+            read(&parse_quote!(async fn f(&self, #(#all: #types),*)), TRAIT);
+        assert!(signature.is_none());
+        assert_eq!(messages, [errors::TOO_MANY_ARGUMENTS]);
     }
 }

@@ -1,7 +1,7 @@
 //! Types and signatures as text: compact for ids and links, spaced for people.
 //!
-//! Works on tokens alone, so the text does not depend on how the user broke lines or set spaces. What a method's
-//! id is made of stands at [`method_id`].
+//! Works on tokens alone, so the text does not depend on how the user broke lines or set spaces.
+//! What a method's id is made of stands at [`method_id`].
 
 use proc_macro2::{Delimiter, Ident, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -13,14 +13,16 @@ use syn::{GenericArgument, Path, PathArguments, Type};
 /// It is the 32-bit FNV-1a hash (offset basis `0x811c9dc5`, prime `0x01000193`) of the UTF-8 text
 /// `name(argument,argument)->Result<T,E>`, where
 /// - `name` is the method's name without `r#`, and the arguments are their types, without `self`;
-/// - the result is read through the one rule: `-> T` counts as `Result<T,Infallible>`, no arrow as `T` = `()`, and
-///   `Result<T,CallError<E>>` as `Result<T,E>`;
-/// - of a path only its last segment counts, with its generic arguments: `std::string::String` is `String`;
-/// - lifetimes, attributes, trailing commas, `r#`, and parentheses around a single type are left out, and so are
-///   angle brackets that are empty then: `Order<'_>` is `Order`;
+/// - the result is read through the one rule: `-> T` counts as `Result<T,Infallible>`, no arrow as
+///   `T` = `()`, and `Result<T,CallError<E>>` as `Result<T,E>`;
+/// - of a path only its last segment counts, with its generic arguments: `std::string::String` is
+///   `String`;
+/// - lifetimes, attributes, trailing commas, `r#`, and parentheses around a single type are left
+///   out, and so are angle brackets that are empty then: `Order<'_>` is `Order`;
 /// - there are no spaces, except one between two words that would run together: `&dyn Shape`.
 ///
-/// `async fn deposit(&self, cents: u64) -> Result<u64, Frozen>` is hashed as `deposit(u64)->Result<u64,Frozen>`.
+/// `async fn deposit(&self, cents: u64) -> Result<u64, Frozen>` is hashed as
+/// `deposit(u64)->Result<u64,Frozen>`.
 pub(crate) fn method_id(
     name: &str,
     arguments: &[&Type],

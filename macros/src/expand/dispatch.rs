@@ -1,18 +1,20 @@
-//! The interface's descriptor, and the table from a method's id to code that decodes, runs and encodes.
+//! The interface's descriptor, and the table from a method's id to code that decodes, runs and
+//! encodes.
 //!
-//! What a handler borrows is decoded in place from the received frame, which the generated future owns.
+//! What a handler borrows is decoded in place from the received frame, which the generated future
+//! owns.
 
 use std::time::Duration;
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{quote, quote_spanned};
-use syn::{GenericArgument, Ident, Path, PathArguments, PathSegment, Type};
+use syn::Ident;
 
 use super::interface::proxy_name;
-use super::{allow_deprecated, allowances, conditions, docs, local};
+use super::passing::Passing;
+use super::{allow_deprecated, allowances, conditions, docs, local, private};
 use crate::args::Semantics;
 use crate::model::{Interface, Method, Promise};
-use crate::signature::{last_segment, type_arguments};
 use crate::text;
 
 pub(super) fn expand(interface: &Interface) -> TokenStream {
@@ -34,7 +36,9 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
         #(#allowances)*
         #[automatically_derived]
         impl #root::Object<dyn #ident> for #proxy {
-            fn into_interface(self: #root::__private::Arc<Self>) -> #root::__private::Arc<dyn #ident> {
+            fn into_interface(
+                self: #root::__private::Arc<Self>,
+            ) -> #root::__private::Arc<dyn #ident> {
                 self
             }
         }
@@ -109,18 +113,22 @@ fn arm(interface: &Interface, method: &Method) -> TokenStream {
         values.push(passing.received_value(&name));
         names.push(name);
     }
-    let mut result = quote_spanned! {Span::mixed_site()=>
-        <dyn #trait_name as #trait_name>::#ident(&*object, #(#values),*).await
+    let object = Ident::new("object", Span::mixed_site());
+    let places = signature.places();
+    let answer = private(&root, "answer", places.error);
+    let types = quote_spanned!(places.arguments=> (#(#types,)*));
+    let mut result = quote_spanned! {places.value=>
+        <dyn #trait_name as #trait_name>::#ident(&*#object, #(#values),*).await
     };
     if let Passing::Bytes = Passing::of(&signature.value) {
-        result = quote!(#result.map(#root::__private::AsBytes));
+        result = quote_spanned!(places.value=> #result.map(#root::__private::AsBytes));
     }
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #deprecated
         #id => #root::__private::Box::pin(async move {
-            match #root::__private::decode::<(#(#types,)*)>(&arguments) {
-                ::core::result::Result::Ok((#(#names,)*)) => #root::__private::answer(#result, reply),
+            match #root::__private::decode::<#types>(&arguments) {
+                ::core::result::Result::Ok((#(#names,)*)) => #answer(#result, reply),
                 ::core::result::Result::Err(error) => #root::__private::bad_arguments(error, reply),
             }
         }),
@@ -151,120 +159,4 @@ fn duration(duration: Duration) -> TokenStream {
     };
     let number = Literal::u128_unsuffixed(number);
     quote!(::core::time::Duration::#unit(#number))
-}
-
-/// How a value of a type travels: most as serde says; some differently, for speed or so that they can be lent.
-pub(super) enum Passing {
-    /// As serde says.
-    Plain,
-    /// `Vec<u8>`, `&[u8]`, `Cow<'_, [u8]>`: as bytes, not as a sequence of numbers.
-    Bytes,
-    /// `Cow<'_, str>`: serde alone would decode it owned.
-    Text,
-    /// `&str`: borrowed from the frame.
-    Borrowed,
-    /// `&[T]`: decoded as a vector and lent.
-    Slice,
-    /// `&T`: decoded as `T` travels, and lent.
-    Lent(Box<Passing>),
-}
-
-impl Passing {
-    /// How a value of the type travels.
-    pub(super) fn of(ty: &Type) -> Passing {
-        match ty {
-            Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }) => {
-                Passing::of(elem)
-            }
-            Type::Reference(reference) => match &*reference.elem {
-                Type::Slice(slice) if is_named(&slice.elem, "u8") => Passing::Bytes,
-                Type::Slice(_) => Passing::Slice,
-                text if is_named(text, "str") => Passing::Borrowed,
-                other => Passing::Lent(Box::new(Passing::of(other))),
-            },
-            _ => last_segment(ty).map_or(Passing::Plain, Passing::of_path),
-        }
-    }
-
-    fn of_path(segment: &PathSegment) -> Passing {
-        let arguments = type_arguments(segment);
-        match (segment.ident.to_string().as_str(), arguments.as_slice()) {
-            ("Vec", [element]) if is_named(element, "u8") => Passing::Bytes,
-            ("Cow", [text]) if is_named(text, "str") && !is_static(segment) => Passing::Text,
-            ("Cow", [Type::Slice(slice)]) if is_named(&slice.elem, "u8") && !is_static(segment) => {
-                Passing::Bytes
-            }
-            _ => Passing::Plain,
-        }
-    }
-
-    /// The type that the `Call` holds and encodes.
-    pub(super) fn sent_type(&self, root: &Path, ty: &Type) -> TokenStream {
-        match self.innermost() {
-            Passing::Bytes => quote!(#root::__private::AsBytes<#ty>),
-            _ => quote!(#ty),
-        }
-    }
-
-    /// The argument as the `Call` holds it.
-    pub(super) fn sent_value(&self, root: &Path, name: &Ident) -> TokenStream {
-        match self.innermost() {
-            Passing::Bytes => quote!(#root::__private::AsBytes(#name)),
-            _ => quote!(#name),
-        }
-    }
-
-    /// The type to decode at the object.
-    fn received_type(&self, root: &Path, ty: &Type) -> TokenStream {
-        match (self, ty) {
-            (
-                _,
-                Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }),
-            ) => self.received_type(root, elem),
-            (Passing::Lent(inner), Type::Reference(reference)) => {
-                inner.received_type(root, &reference.elem)
-            }
-            (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
-                Type::Slice(slice) => {
-                    let element = &slice.elem;
-                    quote!(#root::__private::Vec<#element>)
-                }
-                other => quote!(#other),
-            },
-            (Passing::Bytes, _) => quote!(#root::__private::AsBytes<#ty>),
-            (Passing::Text, _) => quote!(#root::__private::CowStr<'_>),
-            _ => quote!(#ty),
-        }
-    }
-
-    /// What was decoded, as the method takes it.
-    fn received_value(&self, name: &Ident) -> TokenStream {
-        match self {
-            Passing::Plain | Passing::Borrowed => quote!(#name),
-            Passing::Bytes | Passing::Text => quote!(#name.0),
-            Passing::Slice => quote!(&#name),
-            Passing::Lent(inner) => {
-                let inner = inner.received_value(name);
-                quote!(&#inner)
-            }
-        }
-    }
-
-    fn innermost(&self) -> &Passing {
-        match self {
-            Passing::Lent(inner) => inner.innermost(),
-            other => other,
-        }
-    }
-}
-
-fn is_named(ty: &Type, name: &str) -> bool {
-    matches!(ty, Type::Path(path) if path.path.is_ident(name))
-}
-
-fn is_static(segment: &PathSegment) -> bool {
-    let PathArguments::AngleBracketed(generic) = &segment.arguments else {
-        return false;
-    };
-    matches!(generic.args.first(), Some(GenericArgument::Lifetime(lifetime)) if lifetime.ident == "static")
 }

@@ -1,4 +1,5 @@
-//! Documentation of what is generated: the user's own text first, then what the macro knows about the method.
+//! Documentation of what is generated: the user's own text first, then what the macro knows about
+//! the method.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -24,30 +25,31 @@ pub(super) fn as_written(attributes: &[Attribute]) -> TokenStream {
 
 /// The paragraphs that follow the user's text at the trait's method.
 ///
-/// Nothing if there is no such text: whether the trait is documented is for the user's own lints to say.
+/// Nothing if there is no such text: whether the trait is documented is for the user's own lints to
+/// say.
 pub(super) fn of_trait_method(interface: &Interface, method: &Method) -> TokenStream {
     if doc_lines(&method.attributes).is_empty() {
         return TokenStream::new();
     }
+    let value = text::spaced(&method.signature.value);
+    let (written, becomes) = match &method.signature.error {
+        Some(error) => {
+            let error = text::spaced(error);
+            (format!("Result<{value}, {error}>"), format!("Result<{value}, CallError<{error}>>"))
+        }
+        None => (value.clone(), format!("Result<{value}, CallError>")),
+    };
+    let link = call_error(interface);
     let result = match method.signature.form {
-        Form::Whole => String::new(),
+        Form::Whole => format!("See {link}."),
         Form::Plain | Form::Own => {
-            let (link, written) = (call_error(interface), text::spaced(&method.signature.value));
-            let (written, error) = match &method.signature.error {
-                Some(error) => (
-                    format!("Result<{written}, {0}>", text::spaced(error)),
-                    format!("<{}>", text::spaced(error)),
-                ),
-                None => (written, String::new()),
-            };
-            let value = text::spaced(&method.signature.value);
             format!(
-                "Written `-> {written}`: a call may fail on its way, so it returns \
-                `Result<{value}, CallError{error}>`; see {link}."
+                "Written `-> {written}`: as a call may fail, it returns `{becomes}`; see {link}."
             )
         }
     };
-    lines(&["", &promise(interface, method), "", &result])
+    let (semantics, deadline) = promise(interface, method);
+    lines(&["", semantics, &deadline, "", &result])
 }
 
 /// The proxy's documentation, which links to the trait.
@@ -57,65 +59,71 @@ pub(super) fn of_proxy(interface: &Interface) -> TokenStream {
     lines(&[
         &format!("Proxy for remote objects that implement [`{name}`]."),
         "",
-        &format!(
-            "Its methods have the trait's names and return a [`Call`]({root}::Call), which is a future and more."
-        ),
-        &format!(
-            "It implements [`{name}`] too, so it stands wherever a local object can. Clones share a connection."
-        ),
+        "Its methods have the trait's names and return a call, which is a future and more: see",
+        &format!("[`Call`]({root}::Call). It implements [`{name}`] too, so it stands wherever a"),
+        "local object can. Clones share a connection.",
     ])
 }
 
-/// The documentation of a proxy's method: the user's, the semantics in one sentence, the deadline, the errors.
+/// The documentation of a proxy's method: the user's, the semantics in one sentence, the deadline,
+/// the errors.
 pub(super) fn of_proxy_method(interface: &Interface, method: &Method) -> TokenStream {
     let written = doc_lines(&method.attributes);
     let user = quote!(#(#[doc = #written])*);
     let gap = if written.is_empty() { None } else { Some(lines(&[""])) };
     let heading = if has_errors_section(&method.attributes) { "" } else { "# Errors" };
-    let generated = lines(&[&promise(interface, method), "", heading, &errors(interface, method)]);
+    let (semantics, deadline) = promise(interface, method);
+    let (method, call) = errors(interface, method);
+    let generated = lines(&[semantics, &deadline, "", heading, &method, &call]);
     quote!(#user #gap #generated)
 }
 
-fn promise(interface: &Interface, method: &Method) -> String {
+/// What holds for a call under failure, and how long it waits: a sentence each.
+fn promise(interface: &Interface, method: &Method) -> (&'static str, String) {
     let promise = interface.promise(method);
     let semantics = match promise {
         Promise { oneway: true, .. } => {
-            "*One way*: the request is sent once and no reply comes back; the method runs once or never."
+            "*One way*: the request is sent once, without a reply; the method runs once or never."
         }
         Promise { semantics: Semantics::Maybe, .. } => {
             "*Maybe*: the request is sent once; the method runs once or never."
         }
         Promise { semantics: Semantics::AtLeastOnce, .. } => {
-            "*At least once*: the request is sent again until an answer comes; the method may run more than once."
+            "*At least once*: sent again until an answer comes; the method may run more than once."
         }
         Promise { semantics: Semantics::AtMostOnce, .. } => {
-            "*At most once*: however often the request is sent again, the method runs once or never."
+            "*At most once*: however often it is sent again, the method runs once or never."
         }
     };
     let deadline = match promise.timeout {
+        _ if promise.oneway => {
+            String::from("A call waits for nothing but room in the send buffer.")
+        }
         Some(timeout) => {
             format!("A call waits at most {timeout:?}, unless it sets a time of its own.")
         }
         None => String::from("The interface sets no deadline; a call can set one."),
     };
-    if promise.oneway { String::from(semantics) } else { format!("{semantics} {deadline}") }
+    (semantics, deadline)
 }
 
-fn errors(interface: &Interface, method: &Method) -> String {
-    let link = call_error(interface);
-    let root = text::compact(interface.root());
-    let execution = format!("[`execution`]({root}::CallError::execution)");
+/// The method's own error, and what the others say: a sentence each.
+fn errors(interface: &Interface, method: &Method) -> (String, String) {
+    let (link, root) = (call_error(interface), text::compact(interface.root()));
+    let execution =
+        format!("says by [`execution`]({root}::CallError::execution) whether the method ran.");
     match &method.signature.error {
         Some(error) => {
             let error = text::spaced(error);
-            format!(
-                "[`CallError::Method`]({root}::CallError::Method) with the method's own `{error}`. \
-                Any other {link} says by {execution} whether the method ran."
+            let variant = format!("[`CallError::Method`]({root}::CallError::Method)");
+            (
+                format!("{variant} with the method's own `{error}`."),
+                format!("Any other {link} {execution}"),
             )
         }
-        None => format!(
-            "The method has no error of its own. A {link} says by {execution} whether the method ran."
-        ),
+        None => {
+            (String::from("The method has no error of its own."), format!("A {link} {execution}"))
+        }
     }
 }
 

@@ -1,10 +1,11 @@
-//! The trait itself: the user's text with results after the one rule, object-safe through async-trait.
+//! The trait itself: the user's text with results after the one rule, object-safe through
+//! async-trait.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
 use syn::{Attribute, Ident, parse_quote};
 
-use super::{body, docs, result};
+use super::{allow_deprecated, body, docs, result};
 use crate::model::{Interface, Method};
 use crate::text;
 
@@ -15,10 +16,14 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
     let auto = ["Send", "Sync"].into_iter().filter(|name| !has_supertrait(interface, name));
     let auto = auto.map(|name| format_ident!("{name}"));
     let methods = interface.methods.iter().map(|method| expand_method(interface, method));
+    let deprecated = allow_deprecated(attributes);
     quote! {
         #(#attributes)*
+        #deprecated
         #[#root::__private::async_trait]
-        #visibility trait #ident: #root::Implements<#proxy> #(+ ::core::marker::#auto)* #(+ #supertraits)* {
+        #visibility trait #ident:
+            #root::Implements<#proxy> #(+ ::core::marker::#auto)* #(+ #supertraits)*
+        {
             #(#methods)*
         }
     }
@@ -30,12 +35,12 @@ fn expand_method(interface: &Interface, method: &Method) -> TokenStream {
     let docs = docs::of_trait_method(interface, method);
     let arguments = method.signature.arguments.iter().map(|argument| {
         let (name, pattern, ty) = (&argument.name, &argument.pattern, &argument.ty);
-        if method.body.is_some() { parse_quote!(#pattern: #ty) } else { parse_quote!(#name: #ty) }
+        if method.body.is_ok() { parse_quote!(#pattern: #ty) } else { parse_quote!(#name: #ty) }
     });
     let signature = method.signature.with(arguments, result(&root, &method.signature));
     let body = match &method.body {
-        Some(block) => body(&root, &method.signature, block),
-        None => quote!(;),
+        Ok(block) => body(&root, &method.signature, block),
+        Err(semicolon) => quote!(#semicolon),
     };
     quote! {
         #(#attributes)*
@@ -44,7 +49,8 @@ fn expand_method(interface: &Interface, method: &Method) -> TokenStream {
     }
 }
 
-/// `AccountProxy`; it also stands for the trait in `Implements`, where the trait itself would be a cycle.
+/// `AccountProxy`; it also stands for the trait in `Implements`, where the trait itself would be a
+/// cycle.
 pub(super) fn proxy_name(interface: &Interface) -> Ident {
     let name = text::plain_name(&interface.ident);
     Ident::new(&format!("{name}Proxy"), interface.ident.span())

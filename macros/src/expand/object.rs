@@ -1,7 +1,8 @@
-//! An impl with `#[remote]`: the user's bodies with results after the one rule, and what makes the type servable.
+//! An impl with `#[remote]`: the user's bodies with results after the one rule, and what makes the
+//! type servable.
 //!
-//! Names only the trait, as the user wrote it: everything else is reached through `dyn Trait`, so the trait may be
-//! imported under another name.
+//! Names only the trait, as the user wrote it: everything else is reached through `dyn Trait`, so
+//! the trait may be imported under another name.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -19,7 +20,8 @@ pub(super) fn expand(implementation: &Implementation) -> TokenStream {
     let (parameters, _, bounds) = implementation.generics.split_for_impl();
     let mut owned = implementation.generics.clone();
     if !owned.params.is_empty() {
-        // An object is shared with the runtime: a type with parameters is one if they hold nothing borrowed.
+        // An object is shared with the runtime: a type with parameters is one if they hold nothing
+        // borrowed.
         owned.make_where_clause().predicates.push(parse_quote!(Self: 'static));
     }
     let (_, _, owned_bounds) = owned.split_for_impl();
@@ -34,13 +36,16 @@ pub(super) fn expand(implementation: &Implementation) -> TokenStream {
         #(#conditions)*
         #(#allowances)*
         #[automatically_derived]
-        impl #parameters #root::Implements<<dyn #interface as #root::Interface>::Marker> for #object #bounds {}
+        impl #parameters #root::Implements<<dyn #interface as #root::Interface>::Marker>
+            for #object #bounds {}
 
         #(#conditions)*
         #(#allowances)*
         #[automatically_derived]
         impl #parameters #root::Object<dyn #interface> for #object #owned_bounds {
-            fn into_interface(self: #root::__private::Arc<Self>) -> #root::__private::Arc<dyn #interface> {
+            fn into_interface(
+                self: #root::__private::Arc<Self>,
+            ) -> #root::__private::Arc<dyn #interface> {
                 self
             }
         }
@@ -56,9 +61,12 @@ fn expand_method(implementation: &Implementation, method: &Body) -> TokenStream 
         parse_quote!(#(#attributes)* #pattern: #ty)
     });
     let signature = method.signature.with(arguments, result(&root, &method.signature));
+    // The body of a repaired method is left out, so that it does not complain in turn.
+    let unused = method.signature.repaired.then(|| quote!(#[allow(unused)]));
     let body = body(&root, &method.signature, &method.block);
     quote! {
         #(#attributes)*
+        #unused
         #signature #body
     }
 }

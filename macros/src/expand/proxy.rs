@@ -1,16 +1,16 @@
 //! The proxy: one struct whose inherent methods have the user's names, and nothing else inherent.
 //!
-//! A method starts nothing: it returns a `Call`, which holds the arguments. So that it can outlive the proxy's borrow,
-//! arguments that borrow get a lifetime of their own.
+//! A method starts nothing: it returns a `Call`, which holds the arguments. So that it can outlive
+//! the proxy's borrow, arguments that borrow get a lifetime of their own.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Lifetime, Type, TypeReference};
 
-use super::dispatch::Passing;
 use super::interface::{for_proxy, proxy_name};
-use super::{allow_deprecated, allowances, conditions, docs, error_type, local, result};
+use super::passing::Passing;
+use super::{allow_deprecated, allowances, conditions, docs, error_type, local, private, result};
 use crate::model::{Interface, Method};
 
 pub(super) fn expand(interface: &Interface) -> TokenStream {
@@ -87,25 +87,37 @@ fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
         quote!(<#lifetime>)
     });
     let id = super::dispatch::id_literal(method);
+    let places = signature.places();
     let decode = match Passing::of(value) {
         Passing::Bytes => quote!(#root::__private::decode_bytes),
-        _ => quote_spanned!(Span::mixed_site()=> |bytes| #root::__private::decode(bytes)),
+        _ => {
+            let decode = private(&root, "decode", places.value);
+            quote_spanned!(places.value=> |bytes| #decode(bytes))
+        }
+    };
+    let call = private(&root, "call", places.error);
+    let values = quote_spanned!(places.arguments=> (#(#values,)*));
+    let body = quote_spanned! {places.error=>
+        #call(
+            &self.remote,
+            const {
+                <dyn #trait_name as #root::Interface>::DESCRIPTOR
+                    .position(#root::__private::MethodId(#id))
+            },
+            #values,
+            #decode,
+        )
     };
     quote_spanned! {Span::mixed_site()=>
         #docs
         #(#kept)*
         #(#allowances)*
         #many
-        #visibility fn #ident #generics(&self, #(#parameters),*) -> #root::Call<(#(#types,)*), #value, #error> {
-            #root::__private::call(
-                &self.remote,
-                const {
-                    <dyn #trait_name as #root::Interface>::DESCRIPTOR
-                        .position(#root::__private::MethodId(#id))
-                },
-                (#(#values,)*),
-                #decode,
-            )
+        #visibility fn #ident #generics(
+            &self,
+            #(#parameters),*
+        ) -> #root::Call<(#(#types,)*), #value, #error> {
+            #body
         }
     }
 }
@@ -131,7 +143,8 @@ fn lifetime() -> Lifetime {
     Lifetime::new("'a", Span::mixed_site())
 }
 
-/// Gives elided lifetimes a name, so that the `Call` holds what the arguments borrow and not the proxy.
+/// Gives elided lifetimes a name, so that the `Call` holds what the arguments borrow and not the
+/// proxy.
 #[derive(Default)]
 struct NameLifetimes {
     found: bool,

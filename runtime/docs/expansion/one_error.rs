@@ -1,0 +1,123 @@
+#[::farcall::__private::async_trait]
+trait Account: ::farcall::Implements<
+        AccountProxy,
+    > + ::core::marker::Send + ::core::marker::Sync {
+    async fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::core::result::Result<(), ::farcall::CallError>;
+}
+/// Proxy for remote objects that implement [`Account`].
+///
+/// Its methods have the trait's names and return a call, which is a future and more: see
+/// [`Call`](::farcall::Call). It implements [`Account`] too, so it stands wherever a
+/// local object can. Clones share a connection.
+#[derive(::core::clone::Clone, ::core::fmt::Debug)]
+struct AccountProxy {
+    remote: ::farcall::__private::Remote,
+}
+#[allow(dead_code)]
+impl AccountProxy {
+    /// *At most once*: however often it is sent again, the method runs once or never.
+    /// The interface sets no deadline; a call can set one.
+    ///
+    /// # Errors
+    /// The method has no error of its own.
+    /// A [`CallError`](::farcall::CallError) says by [`execution`](::farcall::CallError::execution) whether the method ran.
+    fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::farcall::Call<(u64,), (), ::core::convert::Infallible> {
+        ::farcall::__private::call(
+            &self.remote,
+            const {
+                <dyn Account as ::farcall::Interface>::DESCRIPTOR
+                    .position(::farcall::__private::MethodId(0xdaf9072c))
+            },
+            (cents,),
+            |bytes| ::farcall::__private::decode(bytes),
+        )
+    }
+}
+#[automatically_derived]
+#[::farcall::__private::async_trait]
+impl Account for AccountProxy {
+    async fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::core::result::Result<(), ::farcall::CallError> {
+        AccountProxy::deposit(self, cents).await
+    }
+}
+#[automatically_derived]
+impl ::farcall::Proxy for AccountProxy {
+    type Interface = dyn Account;
+    fn from_remote(remote: ::farcall::__private::Remote) -> Self {
+        Self { remote }
+    }
+    fn as_remote(&self) -> &::farcall::__private::Remote {
+        &self.remote
+    }
+}
+#[automatically_derived]
+impl ::farcall::Implements<AccountProxy> for AccountProxy {}
+#[automatically_derived]
+impl ::farcall::Object<dyn Account> for AccountProxy {
+    fn into_interface(
+        self: ::farcall::__private::Arc<Self>,
+    ) -> ::farcall::__private::Arc<dyn Account> {
+        self
+    }
+}
+#[automatically_derived]
+impl ::farcall::Interface for dyn Account {
+    type Proxy = AccountProxy;
+    type Marker = AccountProxy;
+    const DESCRIPTOR: &'static ::farcall::Descriptor = &::farcall::Descriptor {
+        name: "Account",
+        methods: &[
+            ::farcall::MethodDescriptor {
+                name: "deposit",
+                id: ::farcall::__private::MethodId(0xdaf9072c),
+                signature: "async fn deposit(&mut self, cents: u64)",
+                docs: "",
+                semantics: ::farcall::Semantics::AtMostOnce,
+                oneway: false,
+                spawn: false,
+                timeout: ::core::option::Option::None,
+                max_reply: ::core::option::Option::None,
+            },
+        ],
+    };
+    fn dispatch(
+        object: ::farcall::__private::Arc<Self>,
+        method: ::farcall::__private::MethodId,
+        arguments: ::farcall::__private::Bytes,
+        reply: ::farcall::__private::Vec<u8>,
+    ) -> ::farcall::__private::Dispatch {
+        match method.0 {
+            0xdaf9072c => {
+                ::farcall::__private::Box::pin(async move {
+                    match ::farcall::__private::decode::<(u64,)>(&arguments) {
+                        ::core::result::Result::Ok((cents,)) => {
+                            ::farcall::__private::answer(
+                                <dyn Account as Account>::deposit(&*object, cents).await,
+                                reply,
+                            )
+                        }
+                        ::core::result::Result::Err(error) => {
+                            ::farcall::__private::bad_arguments(error, reply)
+                        }
+                    }
+                })
+            }
+            _ => ::farcall::__private::no_such_method(reply),
+        }
+    }
+}
+::core::compile_error! {
+    "`&mut self` cannot be called remotely: objects are shared; take `&self` and lock inside"
+}
+::core::compile_error! {
+    "a remote method cannot be generic: its arguments are decoded as fixed types; write the types, or one method for each"
+}

@@ -1,0 +1,153 @@
+/// A bank account.
+#[::farcall::__private::async_trait]
+pub trait Account: ::farcall::Implements<
+        AccountProxy,
+    > + ::core::marker::Send + ::core::marker::Sync {
+    /// Adds `cents` and returns the new balance.
+    ///
+    /// *At most once*: however often it is sent again, the method runs once or never.
+    /// The interface sets no deadline; a call can set one.
+    ///
+    /// Written `-> Result<u64, String>`: as a call may fail, it returns `Result<u64, CallError<String>>`; see [`CallError`](::farcall::CallError).
+    async fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::core::result::Result<u64, ::farcall::CallError<String>>;
+}
+/// Proxy for remote objects that implement [`Account`].
+///
+/// Its methods have the trait's names and return a call, which is a future and more: see
+/// [`Call`](::farcall::Call). It implements [`Account`] too, so it stands wherever a
+/// local object can. Clones share a connection.
+#[derive(::core::clone::Clone, ::core::fmt::Debug)]
+pub struct AccountProxy {
+    remote: ::farcall::__private::Remote,
+}
+#[allow(dead_code)]
+impl AccountProxy {
+    /// Adds `cents` and returns the new balance.
+    ///
+    /// *At most once*: however often it is sent again, the method runs once or never.
+    /// The interface sets no deadline; a call can set one.
+    ///
+    /// # Errors
+    /// [`CallError::Method`](::farcall::CallError::Method) with the method's own `String`.
+    /// Any other [`CallError`](::farcall::CallError) says by [`execution`](::farcall::CallError::execution) whether the method ran.
+    pub fn deposit(&self, cents: u64) -> ::farcall::Call<(u64,), u64, String> {
+        ::farcall::__private::call(
+            &self.remote,
+            const {
+                <dyn Account as ::farcall::Interface>::DESCRIPTOR
+                    .position(::farcall::__private::MethodId(0xba2ff955))
+            },
+            (cents,),
+            |bytes| ::farcall::__private::decode(bytes),
+        )
+    }
+}
+#[automatically_derived]
+#[::farcall::__private::async_trait]
+impl Account for AccountProxy {
+    async fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::core::result::Result<u64, ::farcall::CallError<String>> {
+        AccountProxy::deposit(self, cents).await
+    }
+}
+#[automatically_derived]
+impl ::farcall::Proxy for AccountProxy {
+    type Interface = dyn Account;
+    fn from_remote(remote: ::farcall::__private::Remote) -> Self {
+        Self { remote }
+    }
+    fn as_remote(&self) -> &::farcall::__private::Remote {
+        &self.remote
+    }
+}
+#[automatically_derived]
+impl ::farcall::Implements<AccountProxy> for AccountProxy {}
+#[automatically_derived]
+impl ::farcall::Object<dyn Account> for AccountProxy {
+    fn into_interface(
+        self: ::farcall::__private::Arc<Self>,
+    ) -> ::farcall::__private::Arc<dyn Account> {
+        self
+    }
+}
+#[automatically_derived]
+impl ::farcall::Interface for dyn Account {
+    type Proxy = AccountProxy;
+    type Marker = AccountProxy;
+    const DESCRIPTOR: &'static ::farcall::Descriptor = &::farcall::Descriptor {
+        name: "Account",
+        methods: &[
+            ::farcall::MethodDescriptor {
+                name: "deposit",
+                id: ::farcall::__private::MethodId(0xba2ff955),
+                signature: "async fn deposit(&self, cents: u64) -> Result<u64, String>",
+                docs: "Adds `cents` and returns the new balance.",
+                semantics: ::farcall::Semantics::AtMostOnce,
+                oneway: false,
+                spawn: false,
+                timeout: ::core::option::Option::None,
+                max_reply: ::core::option::Option::None,
+            },
+        ],
+    };
+    fn dispatch(
+        object: ::farcall::__private::Arc<Self>,
+        method: ::farcall::__private::MethodId,
+        arguments: ::farcall::__private::Bytes,
+        reply: ::farcall::__private::Vec<u8>,
+    ) -> ::farcall::__private::Dispatch {
+        match method.0 {
+            0xba2ff955 => {
+                ::farcall::__private::Box::pin(async move {
+                    match ::farcall::__private::decode::<(u64,)>(&arguments) {
+                        ::core::result::Result::Ok((cents,)) => {
+                            ::farcall::__private::answer(
+                                <dyn Account as Account>::deposit(&*object, cents).await,
+                                reply,
+                            )
+                        }
+                        ::core::result::Result::Err(error) => {
+                            ::farcall::__private::bad_arguments(error, reply)
+                        }
+                    }
+                })
+            }
+            _ => ::farcall::__private::no_such_method(reply),
+        }
+    }
+}
+pub struct Memory;
+#[::farcall::__private::async_trait]
+impl Account for Memory {
+    async fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::core::result::Result<u64, ::farcall::CallError<String>> {
+        async move {
+            if let ::core::option::Option::Some(early) = ::core::option::Option::None::<
+                ::core::result::Result<u64, String>,
+            > {
+                return early;
+            }
+            let returned: ::core::result::Result<u64, String> = { Ok(cents) };
+            #[allow(unreachable_code)] returned
+        }
+            .await
+            .map_err(::farcall::CallError::Method)
+    }
+}
+#[automatically_derived]
+impl ::farcall::Implements<<dyn Account as ::farcall::Interface>::Marker> for Memory {}
+#[automatically_derived]
+impl ::farcall::Object<dyn Account> for Memory {
+    fn into_interface(
+        self: ::farcall::__private::Arc<Self>,
+    ) -> ::farcall::__private::Arc<dyn Account> {
+        self
+    }
+}

@@ -1,0 +1,84 @@
+//! `#[remote]` as a user's crate meets it: what compiles quietly, and the words of what does not.
+//!
+//! A compiler is run on the small programs in `ui/`. A `.stderr` file holds only errors that the
+//! macro words itself (`TRYBUILD=overwrite` writes them anew); where the compiler has the word,
+//! which may change, a test looks for the line that is blamed and for what is certain of its text.
+//! What an expansion does is tested elsewhere.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[test]
+fn wrong_interfaces_are_refused_in_the_macros_own_words() {
+    trybuild::TestCases::new().compile_fail("ui/fail/*.rs");
+}
+
+#[test]
+fn right_interfaces_compile_quietly() {
+    trybuild::TestCases::new().pass("ui/pass/*.rs");
+}
+
+#[test]
+fn an_impl_without_the_attribute_is_told_so_at_the_impl() {
+    let errors = errors_of("forgotten_on_impl");
+    let lacks = "10: this implementation of a remote trait lacks `#[remote]`";
+    assert!(errors.iter().any(|error| error.starts_with(lacks)), "{errors:#?}");
+}
+
+#[test]
+fn a_type_that_cannot_travel_is_blamed_where_it_is_written() {
+    for name in [
+        "argument_not_serializable",
+        "result_not_serializable",
+        "error_not_serializable",
+        "alias_of_call_error",
+    ] {
+        let errors = errors_of(name);
+        assert!(!errors.is_empty(), "{name} compiles");
+        for error in &errors {
+            assert!(error.starts_with("7: "), "{name}: {error}");
+            assert!(
+                error.contains("Opaque") || error.contains("CallError<String>"),
+                "{name}: {error}"
+            );
+        }
+    }
+}
+
+/// Line and message of every error in a program that must not compile.
+fn errors_of(name: &str) -> Vec<String> {
+    let source = format!("{}/ui/compiler/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+    let built = std::env::current_exe().expect("a test has a path");
+    let built = built.parent().expect("and a folder, beside the libraries");
+    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--edition=2024", "--emit=metadata", "--error-format=short", "--out-dir"])
+        .arg(env!("CARGO_TARGET_TMPDIR"))
+        .arg("--extern")
+        .arg(format!("farcall={}", newest_library(built, "libfarcall-").display()))
+        .arg("-L")
+        .arg(format!("dependency={}", built.display()))
+        .arg(&source)
+        .output()
+        .expect("the compiler runs");
+    assert!(!output.status.success(), "{name} compiles");
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter_map(|line| place_and_message(line, &source)).collect()
+}
+
+/// `file:line:column: error[code]: message` as `line: message`.
+fn place_and_message(line: &str, source: &str) -> Option<String> {
+    let (place, message) = line.split_once(": error")?;
+    let number = place.strip_prefix(source)?.split(':').nth(1)?;
+    let (_, message) = message.split_once(": ")?;
+    Some(format!("{number}: {message}"))
+}
+
+fn newest_library(folder: &Path, prefix: &str) -> PathBuf {
+    let files = std::fs::read_dir(folder).expect("the folder of the libraries can be read");
+    let libraries = files.filter_map(Result::ok).filter(|file| {
+        let name = file.file_name().into_string().unwrap_or_default();
+        name.starts_with(prefix) && name.ends_with(".rlib")
+    });
+    let modified = |file: &std::fs::DirEntry| file.metadata().and_then(|data| data.modified()).ok();
+    libraries.max_by_key(modified).expect("the library was built for this test").path()
+}

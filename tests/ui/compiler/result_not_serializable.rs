@@ -1,0 +1,10 @@
+use farcall::remote;
+
+struct Opaque;
+
+#[remote]
+trait Account {
+    async fn balance(&self) -> Opaque;
+}
+
+fn main() {}

@@ -1,0 +1,57 @@
+//! The user's types may have the names that the expansion itself needs.
+#![deny(warnings)]
+#![allow(dead_code)]
+
+use farcall::remote;
+use serde::{Deserialize, Serialize};
+
+mod core {}
+mod std {}
+mod alloc {}
+
+macro_rules! types {
+    ($($name:ident)*) => {
+        $(
+            #[derive(Serialize, Deserialize)]
+            pub struct $name;
+        )*
+    };
+}
+
+types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Bytes Semantics Infallible }
+
+pub struct Ok;
+pub struct Some;
+pub struct None;
+pub struct Err;
+
+pub trait Clone {}
+pub trait Debug {}
+pub trait Send {}
+pub trait Sync {}
+pub trait Future {}
+pub trait IntoFuture {}
+
+#[remote]
+pub trait Account {
+    async fn take(&self, a: Result, b: Option, c: Vec, d: String, e: Arc, f: Call) -> Object;
+    async fn give(&self, a: CallError, b: Interface, c: Descriptor, d: Proxy, e: Remote) -> Vec;
+    async fn both(&self, a: Bytes, b: Semantics) -> ::core::result::Result<Option, String>;
+}
+
+pub struct Memory;
+
+#[remote]
+impl Account for Memory {
+    async fn take(&self, _: Result, _: Option, _: Vec, _: String, _: Arc, _: Call) -> Object {
+        Object
+    }
+    async fn give(&self, _: CallError, _: Interface, _: Descriptor, _: Proxy, _: Remote) -> Vec {
+        Vec
+    }
+    async fn both(&self, _: Bytes, _: Semantics) -> ::core::result::Result<Option, String> {
+        ::core::result::Result::Err(String)
+    }
+}
+
+fn main() {}
