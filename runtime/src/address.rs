@@ -343,9 +343,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
     if name.chars().any(char::is_control) {
         return Err(NameError::ControlCharacter);
     }
-    let encoded = |window: &[u8]| {
-        window[0] == b'%' && window[1..].iter().all(u8::is_ascii_hexdigit)
-    };
+    let encoded =
+        |window: &[u8]| window[0] == b'%' && window[1..].iter().all(u8::is_ascii_hexdigit);
     if name.as_bytes().windows(3).any(encoded) {
         return Err(NameError::PercentEncoded);
     }
