@@ -18,12 +18,14 @@ pub(super) struct Input {
     capacity: usize,
     /// When the last byte came.
     heard: Time,
+    /// Since when a frame is incomplete.
+    partial: Option<Time>,
 }
 
 impl Input {
     /// Nothing received.
     pub(super) fn new(now: Time) -> Input {
-        Input { buffer: BytesMut::new(), capacity: SMALLEST, heard: now }
+        Input { buffer: BytesMut::new(), capacity: SMALLEST, heard: now, partial: None }
     }
 
     /// Reads once. The end of the stream is an error.
@@ -43,6 +45,7 @@ impl Input {
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         self.heard = now;
+        self.partial.get_or_insert(now);
         if read >= self.capacity / 2 && self.capacity < LARGEST {
             self.capacity *= 2;
         }
@@ -71,12 +74,14 @@ impl Input {
     #[inline]
     pub(super) fn consume(&mut self, end: usize) {
         self.buffer.advance(end);
+        self.completed(end);
     }
 
     /// Takes the next frame, which ends at `end`, as shared bytes from `start` on.
     #[inline]
     pub(super) fn take(&mut self, start: usize, end: usize) -> Bytes {
         let mut frame = self.buffer.split_to(end);
+        self.completed(end);
         frame.advance(start);
         frame.freeze()
     }
@@ -86,9 +91,18 @@ impl Input {
         self.heard
     }
 
-    /// Whether a frame has begun and is not complete.
-    pub(super) fn is_partial(&self) -> bool {
-        !self.buffer.is_empty()
+    /// Since when a frame is incomplete, if one is.
+    #[inline]
+    pub(super) fn partial(&self) -> Option<Time> {
+        self.partial
+    }
+
+    /// Frames of this many bytes were complete; what is left begins another.
+    #[inline]
+    fn completed(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.partial = (!self.buffer.is_empty()).then_some(self.heard);
+        }
     }
 }
 

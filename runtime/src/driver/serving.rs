@@ -435,10 +435,8 @@ impl Serving {
         let limits = &self.server.limits;
         let patience = limits.progress_timeout;
         let stalled = self.output.stalled().map_or(Time::NEVER, |since| since + patience);
-        let partial = match self.input.is_partial() || !self.assembly.is_empty() {
-            true => self.input.heard() + patience,
-            false => Time::NEVER,
-        };
+        let unfinished = self.assembly.oldest_progress().into_iter().chain(self.input.partial());
+        let partial = unfinished.min().map_or(Time::NEVER, |since| since + patience);
         // Clients ask after one interval of silence and give up after two.
         let silent = self.input.heard() + limits.ping_interval * SILENT_INTERVALS;
         loop {

@@ -69,14 +69,9 @@ impl Assembly {
         }
     }
 
-    /// The earliest moment at which a message may have stalled for `patience`.
-    pub(crate) fn stalled(&self, now: Time, patience: std::time::Duration) -> bool {
-        self.messages.values().any(|message| message.progress + patience <= now)
-    }
-
-    /// Whether nothing is unfinished.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+    /// When the unfinished message that has waited longest last went on; never if there is none.
+    pub(crate) fn oldest_progress(&self) -> Option<Time> {
+        self.messages.values().map(|message| message.progress).min()
     }
 
     /// Bytes of unfinished messages.
@@ -173,7 +168,7 @@ mod tests {
         assert_eq!(assembly.bytes(), 0);
         assert_eq!(accept(&mut assembly, 1, Part::Middle, 10), Assembled::Unfinished);
         assert_eq!(accept(&mut assembly, 1, Part::Last, 10), Assembled::Unfinished);
-        assert!(assembly.is_empty());
+        assert_eq!(assembly.oldest_progress(), None);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Serving {
         &mut self,
         now: Time,
         call: &Call<'_>,
-    ) -> Result<Option<(Arc<dyn Dispatcher>, &'static MethodDescriptor)>, Violation> {
+    ) -> Result<Option<Runnable>, Violation> {
         let mut state = self.cell.lock();
         let CellState { session, handles, link, .. } = &mut *state;
         let mut void;
@@ -119,6 +119,9 @@ impl Serving {
         Some(Box::new(span))
     }
 }
+
+/// The object and the method that a call names.
+type Runnable = (Arc<dyn Dispatcher>, &'static MethodDescriptor);
 
 /// A running handler.
 struct Handler {

@@ -7,7 +7,7 @@ use super::acks::Acks;
 use super::slots::{State, Why};
 use super::{Client, Violation};
 use crate::error::CallError;
-use crate::id::{Boot, NodeId, Seq, SessionId};
+use crate::id::{Boot, Seq, SessionId};
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
 use crate::wire::frame::{self, Hello, Ranges, Resume, Welcome};
@@ -18,7 +18,6 @@ use crate::wire::send_buffer::SendBuffer;
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) boot: Boot,
-    pub(super) server: NodeId,
     pub(super) next_seq: Seq,
     pub(super) window: usize,
     pub(super) max_message: usize,
@@ -196,7 +195,6 @@ impl<W> Client<W> {
         self.session = Some(Session {
             id: welcome.session,
             boot: welcome.boot,
-            server: welcome.server,
             next_seq: 1,
             window: size(welcome.window).min(self.config.limits.window),
             max_message: size(welcome.max_message),
@@ -235,11 +233,6 @@ impl<W> Client<W> {
     fn requeue(&mut self, mut keys: Vec<super::Key>) {
         keys.extend(self.queue.drain(..));
         self.queue = keys.into();
-    }
-
-    /// The run of the server that this client has a session with.
-    pub(crate) fn session(&self) -> Option<(Boot, SessionId, NodeId)> {
-        self.session.as_ref().map(|session| (session.boot, session.id, session.server))
     }
 
     /// Whether the handshake of the newest link is finished.
