@@ -32,6 +32,10 @@ pub use context::{Caller, Cancellation, Context, NoContext};
 pub use descriptor::{Descriptor, MethodDescriptor};
 pub use dispatch::{Implements, Interface, Object};
 pub use error::{CallError, MethodError, Refusal};
+#[doc = include_str!("../docs/remote.md")]
+#[doc = "```text"]
+#[doc = include_str!("../docs/expansion/one_method.rs")]
+#[doc = "```"]
 pub use farcall_macros::remote;
 pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
 pub use limits::Limits;

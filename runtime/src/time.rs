@@ -16,6 +16,7 @@ impl Time {
     pub(crate) const NEVER: Time = Time(u64::MAX);
 
     /// The moment `nanoseconds` after the start.
+    #[cfg(feature = "sim")]
     pub(crate) const fn from_nanos(nanoseconds: u64) -> Time {
         Time(nanoseconds)
     }

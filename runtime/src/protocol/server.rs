@@ -161,10 +161,7 @@ impl ServerSession {
             frame::put_seq(Kind::Stale, seq, out.small());
             return Ok(Admission::Handled);
         }
-        if seq <= self.max
-            && let Some(record) = self.records.get_mut(&seq)
-        {
-            record.attempts = record.attempts.max(call.attempt);
+        if seq <= self.max && self.records.contains_key(&seq) {
             if cfg_canary!("duplicates_run") {
                 return Ok(Admission::Run);
             }
@@ -202,7 +199,7 @@ impl ServerSession {
         let Target::Method { semantics, .. } = target else { return Ok(Admission::Handled) };
         self.running += 1;
         self.budget.begin();
-        self.records.insert(call.seq, Record::running(semantics, call.attempt));
+        self.records.insert(call.seq, Record::running(semantics));
         Ok(Admission::Run)
     }
 
@@ -452,13 +449,9 @@ impl ServerSession {
     }
 
     /// Saved replies that the client has not acknowledged, and their bytes.
+    #[cfg(feature = "sim")]
     pub(crate) fn saved(&self) -> (usize, usize) {
         (self.records.len() - self.running, self.reply_bytes)
-    }
-
-    /// How often the client sent this call so far; 1 if it keeps no record.
-    pub(crate) fn attempts(&self, seq: Seq) -> u32 {
-        self.records.get(&seq).map_or(1, |record| record.attempts)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.

@@ -25,7 +25,10 @@ use self::encoder::Encoder;
 /// The value is nested deeper than 128 levels, holds more empty elements than a decoder accepts,
 /// or its `Serialize` failed. `into` is then as it was.
 #[inline]
-pub fn encode<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    value: &T,
+    into: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let start = into.len();
     let mut encoder = Encoder::new(into);
     let outcome = value.serialize(&mut encoder);

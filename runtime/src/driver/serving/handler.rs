@@ -68,11 +68,7 @@ impl Serving {
     }
 
     #[inline]
-    fn admit(
-        &mut self,
-        now: Time,
-        call: &Call<'_>,
-    ) -> Result<Option<Runnable>, Violation> {
+    fn admit(&mut self, now: Time, call: &Call<'_>) -> Result<Option<Runnable>, Violation> {
         let mut state = self.cell.lock();
         let CellState { session, handles, link, .. } = &mut *state;
         let mut void;

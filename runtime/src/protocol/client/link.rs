@@ -235,6 +235,12 @@ impl<W> Client<W> {
         self.queue = keys.into();
     }
 
+    /// The run of the server and the session that this client is bound to.
+    #[cfg(feature = "sim")]
+    pub(crate) fn session(&self) -> Option<(Boot, SessionId)> {
+        self.session.as_ref().map(|session| (session.boot, session.id))
+    }
+
     /// Whether the handshake of the newest link is finished.
     pub(crate) fn is_welcome(&self) -> bool {
         matches!(self.link, Link::Up { .. })

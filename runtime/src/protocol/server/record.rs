@@ -12,8 +12,6 @@ pub(super) struct Record {
     pub(super) semantics: Semantics,
     /// It runs, and its caller has given up: the outcome is dropped when it comes.
     pub(super) orphan: bool,
-    /// The highest attempt number that the client sent.
-    pub(super) attempts: u32,
 }
 
 /// Where it stands.
@@ -34,13 +32,13 @@ pub(super) enum Body {
 }
 
 impl Record {
-    pub(super) fn running(semantics: Semantics, attempts: u32) -> Record {
-        Record { state: State::Running, semantics, orphan: false, attempts }
+    pub(super) fn running(semantics: Semantics) -> Record {
+        Record { state: State::Running, semantics, orphan: false }
     }
 
     pub(super) fn answered(status: ReplyStatus, body: Body) -> Record {
         let state = State::Answered { status, body };
-        Record { state, semantics: Semantics::AtMostOnce, orphan: false, attempts: 1 }
+        Record { state, semantics: Semantics::AtMostOnce, orphan: false }
     }
 
     pub(super) fn is_answered(&self) -> bool {

@@ -37,11 +37,6 @@ impl<S: Clone> Sessions<S> {
         Sessions { node, boot, sessions: HashMap::new() }
     }
 
-    /// This run of the server.
-    pub(crate) fn boot(&self) -> Boot {
-        self.boot
-    }
-
     /// Finds the session that `hello` asks for, or makes a new one under the name `fresh`, which must be drawn at
     /// random. `belongs` says whether a session is this client's, `make` makes one.
     pub(crate) fn welcome(
