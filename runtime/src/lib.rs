@@ -12,6 +12,9 @@ mod descriptor;
 mod dispatch;
 mod driver;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod limits;
 mod node;

@@ -1,0 +1,165 @@
+//! What the fuzz targets call: every decoder of a peer's bytes, with what must hold of its answer.
+//!
+//! Built only with `--cfg fuzzing` and no part of the public interface. Each function takes any
+//! bytes; a panic is a defect.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
+use crate::time::Time;
+use crate::wire::frame::{self, Frame, Kind, Part};
+use crate::wire::{payload, varint};
+
+/// The bytes as a stream: each frame in it is decoded and, encoded again, is the same bytes.
+pub fn varint_frame(mut stream: &[u8]) {
+    one_varint(stream);
+    while let Ok(Some((length, prefix))) = frame::frame_length(stream) {
+        let Some((whole, rest)) = stream.split_at_checked(prefix + length) else { return };
+        stream = rest;
+        match frame::decode(&whole[prefix..]) {
+            Ok(frame) => same_again(&frame, whole),
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
+}
+
+/// The bytes as one frame or assembled message, so that no length must be guessed right.
+pub fn message(bytes: &[u8]) {
+    if let Ok(frame) = frame::decode(bytes) {
+        let mut whole = Vec::new();
+        varint::put(bytes.len() as u64, &mut whole);
+        whole.extend_from_slice(bytes);
+        same_again(&frame, &whole);
+    }
+}
+
+fn one_varint(bytes: &[u8]) {
+    if let Ok(Some((value, length))) = varint::get(bytes) {
+        let mut again = Vec::new();
+        varint::put(value, &mut again);
+        assert_eq!(again, bytes[..length], "one value has one encoding");
+        assert_eq!(varint::length(value), length);
+    }
+}
+
+fn same_again(frame: &Frame<'_>, whole: &[u8]) {
+    let mut again = Vec::with_capacity(whole.len());
+    encode(frame, &mut again);
+    // A deadline beyond all time is cut off, and is the one thing that may change.
+    if !matches!(frame, Frame::Call(frame::Call { deadline_ms: Some(u64::MAX), .. })) {
+        assert_eq!(again, whole, "one frame has one encoding: {frame:?}");
+    }
+}
+
+fn encode(frame: &Frame<'_>, into: &mut Vec<u8>) {
+    match frame {
+        Frame::Hello(hello) => frame::put_hello(hello, into),
+        Frame::Welcome(welcome) => frame::put_welcome(welcome, into),
+        Frame::Close { code, text } => frame::put_close(*code, text, into),
+        Frame::GoAway { known } => frame::put_go_away(known, into),
+        Frame::Ping(nonce) => frame::put_nonce(Kind::Ping, *nonce, into),
+        Frame::Pong(nonce) => frame::put_nonce(Kind::Pong, *nonce, into),
+        Frame::Call(call) => frame::put_call(call, into),
+        Frame::Reply(reply) => frame::put_reply(reply.seq, reply.status, reply.body, into),
+        Frame::Fragment(fragment) => {
+            let size = fragment.bytes.len();
+            frame::put_fragment_head(fragment.seq, fragment.part, size, into);
+            into.extend_from_slice(fragment.bytes);
+            assert!(fragment.part != Part::Abort || size == 0);
+        }
+        Frame::CallAck { floor, ranges } => frame::put_call_ack(*floor, ranges, into),
+        Frame::Resolve { seq } => frame::put_seq(Kind::Resolve, *seq, into),
+        Frame::Executing { seq } => frame::put_seq(Kind::Executing, *seq, into),
+        Frame::Stale { seq } => frame::put_seq(Kind::Stale, *seq, into),
+        Frame::NeedAck => frame::put_empty(Kind::NeedAck, into),
+        Frame::Lookup(lookup) => frame::put_lookup(lookup, into),
+        Frame::Bound { handle, result } => frame::put_bound(*handle, result, into),
+    }
+}
+
+/// The bytes as fragments of several messages: what is kept stays within the limits, whatever the
+/// fragments promise.
+pub fn assembly(mut stream: &[u8]) {
+    let limits = AssemblyLimits { message: 256, bytes: 512, messages: 4 };
+    let mut assembly = Assembly::new(limits);
+    let mut received = 0;
+    while let Ok(Some((length, prefix))) = frame::frame_length(stream) {
+        let Some((whole, rest)) = stream.split_at_checked(prefix + length) else { return };
+        stream = rest;
+        let Ok(Frame::Fragment(fragment)) = frame::decode(&whole[prefix..]) else { continue };
+        received += fragment.bytes.len();
+        match assembly.accept(Time::ZERO, &fragment) {
+            Assembled::Whole(message) => assert!(message.len() <= received),
+            Assembled::Violation(_) => return,
+            Assembled::Unfinished | Assembled::Refused { .. } => {}
+        }
+        assert!(assembly.bytes() <= limits.bytes.min(received));
+    }
+}
+
+/// The first byte chooses a type, the rest is its payload: what decodes can be encoded, in no more
+/// bytes, and decodes to the same.
+pub fn payload(bytes: &[u8]) {
+    macro_rules! round_trip {
+        ($type:ty, $bytes:expr) => {
+            match payload::decode::<$type>($bytes) {
+                Ok(value) => {
+                    let mut again = Vec::new();
+                    payload::encode(&value, &mut again).expect("what was decoded can be encoded");
+                    assert!(again.len() <= $bytes.len(), "an encoding is the shortest");
+                    let second = payload::decode::<$type>(&again).expect("what was encoded");
+                    // As texts, since not every number equals itself.
+                    assert_eq!(format!("{value:?}"), format!("{second:?}"));
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        };
+    }
+    let Some((&choice, bytes)) = bytes.split_first() else { return };
+    match choice % 8 {
+        0 => round_trip!((u8, i16, u32, i64, u128, bool, char, f64), bytes),
+        1 => round_trip!(Order<'_>, bytes),
+        2 => round_trip!(Tree, bytes),
+        3 => round_trip!(BTreeMap<String, Vec<Option<Money>>>, bytes),
+        4 => round_trip!(Vec<HashSet<()>>, bytes),
+        5 => round_trip!((&str, payload::CowStr<'_>, Vec<[Kept; 2]>), bytes),
+        6 => round_trip!(Result<std::net::SocketAddr, Vec<char>>, bytes),
+        _ => {
+            if let Ok(content) = payload::decode_bytes(bytes) {
+                let mut again = Vec::new();
+                payload::encode(&payload::AsBytes(&content), &mut again).expect("bytes encode");
+                assert!(again.len() <= bytes.len());
+                assert!(payload::decode::<Vec<u8>>(&again).is_ok_and(|vector| vector == content));
+            }
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Order<'a> {
+    id: u64,
+    #[serde(borrow)]
+    item: &'a str,
+    price: Option<Money>,
+    kept: Kept,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Money(i128);
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Kept {
+    Nowhere,
+    Shelf(u8, u8),
+    Room { name: String },
+    In(Box<Kept>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Tree {
+    Leaf,
+    Branch(Box<Tree>),
+    Many(Vec<Tree>),
+}
