@@ -393,6 +393,13 @@ impl FailureCode {
         if (self as u8) < 16 { Execution::NotExecuted } else { Execution::Executed }
     }
 
+    /// A peer's text for a person: control characters, which could drive a terminal, are replaced.
+    pub(crate) fn printable(text: &[u8]) -> Box<str> {
+        let text = String::from_utf8_lossy(text);
+        let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        text.chars().map(visible).collect::<String>().into()
+    }
+
     /// The caller's error for this code; `execution` counts for refusals only, what ran has run.
     pub(crate) fn into_error(self, detail: Box<str>, execution: Execution) -> CallError {
         let refusal = |detail| Refusal { detail, execution };

@@ -17,6 +17,7 @@ use super::link::{Link, Phase, State};
 use super::output::Output;
 use super::timer::Timer;
 use crate::address::Address;
+use crate::error::FailureCode;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::{ClientConfig, Health};
 use crate::time::Time;
@@ -335,6 +336,7 @@ fn closed(code: CloseCode, text: &str) -> io::Error {
         CloseCode::Violation => io::ErrorKind::InvalidData,
         CloseCode::Busy => io::ErrorKind::ConnectionRefused,
     };
+    let text = FailureCode::printable(text.as_bytes());
     io::Error::new(kind, format!("the server closed the connection: {text}"))
 }
 

@@ -216,7 +216,7 @@ impl Link {
         let handle = self.update(|_, client, out| client.bind(object, descriptor, out))?;
         std::future::poll_fn(|cx| {
             let mut state = lock(&self.state);
-            match state.client.bound(handle, || cx.waker().clone()) {
+            match state.client.bound(handle, |waiting| add_waker(waiting, cx)) {
                 Some(result) => Poll::Ready(result),
                 None if state.phase == Phase::Closed => {
                     Poll::Ready(Err(CallError::Closed { execution: Execution::NotExecuted }))
@@ -235,7 +235,7 @@ impl Link {
             if state.phase == Phase::Closed || (state.client.is_idle() && state.out.is_empty()) {
                 return Poll::Ready(());
             }
-            state.idle.push(cx.waker().clone());
+            add_waker(&mut state.idle, cx);
             Poll::Pending
         })
         .await;
@@ -279,7 +279,7 @@ impl Link {
             if state.ended {
                 return Poll::Ready(());
             }
-            state.idle.push(cx.waker().clone());
+            add_waker(&mut state.idle, cx);
             Poll::Pending
         })
         .await;
@@ -425,6 +425,13 @@ impl State {
         }
         self.scheduled = true;
         self.io.clone()
+    }
+}
+
+/// Adds the task, unless it is there already: a task may be polled any number of times while it waits.
+fn add_waker(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+        waiting.push(cx.waker().clone());
     }
 }
 

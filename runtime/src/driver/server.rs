@@ -20,6 +20,7 @@ use crate::id::{Boot, NodeId};
 use crate::limits::Limits;
 use crate::protocol::server::{ProcessBudget, Sessions};
 use crate::registry::Registry;
+use crate::time::Time;
 use crate::transport::{Listener, Network};
 
 /// What all connections that a node accepts have in common.
@@ -37,6 +38,8 @@ pub(crate) struct Server {
     pub(super) draining: AtomicBool,
     /// The process is dead, as far as anybody can see: nothing runs any further.
     pub(super) dead: AtomicBool,
+    /// When sessions were last dropped under pressure.
+    relieved: Mutex<Option<Time>>,
     /// Tasks to be woken when the server ends.
     tasks: Mutex<Tasks>,
     /// Tells listeners to stop, and who waits for the end to look again.
@@ -72,6 +75,7 @@ impl Server {
             handshakes: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            relieved: Mutex::default(),
             tasks: Mutex::default(),
             changed: Notify::new(),
         })
@@ -114,6 +118,17 @@ impl Server {
         };
         let _ = tokio::time::timeout(grace.max(LEAST_CLOSING), closed).await;
         running
+    }
+
+    /// Makes room for a new session: those go that have neither a link nor a record. Looks once a second at most, since
+    /// a look takes longer than the HELLO that asks for it.
+    pub(super) fn relieve(&self, sessions: &mut Sessions<Arc<Cell>>) {
+        let now = self.clock.now();
+        let mut last = lock(&self.relieved);
+        if last.is_none_or(|last| last + RELIEF_PAUSE <= now) {
+            *last = Some(now);
+            sessions.expire(|session| session.is_unused());
+        }
     }
 
     /// Ends every connection after what is to be sent.
@@ -230,5 +245,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const DRAIN_POLL: Duration = Duration::from_millis(2);
 /// Time that connections have for their last bytes, even without grace.
 const LEAST_CLOSING: Duration = Duration::from_millis(200);
+/// Least time between two looks for sessions that can go.
+const RELIEF_PAUSE: Duration = Duration::from_secs(1);
 const SWEEPS_PER_TTL: u32 = 8;
 const LEAST_SWEEP: Duration = Duration::from_millis(10);

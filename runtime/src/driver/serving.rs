@@ -161,6 +161,9 @@ fn welcome(
         let (limits, budget) = (limits.clone(), server.budget.clone());
         Arc::new(Cell::new(ServerSession::new(id, hello.client, limits, budget), server.clock))
     };
+    if sessions.len() >= limits.sessions {
+        server.relieve(&mut sessions);
+    }
     let welcomed = sessions
         .welcome(hello, fresh, limits, belongs, make)
         .map_err(|_| (CloseCode::Busy, "the server has too many sessions"))?;

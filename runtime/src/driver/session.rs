@@ -91,6 +91,11 @@ impl Cell {
             && written
     }
 
+    /// Whether nothing is lost with the session but its name.
+    pub(super) fn is_unused(&self) -> bool {
+        self.lock().session.is_unused()
+    }
+
     /// Whether the session may be dropped.
     pub(super) fn is_expired(&self, now: Time) -> bool {
         self.lock().session.is_expired(now)

@@ -421,6 +421,11 @@ impl ServerSession {
         !self.attached && self.detached + self.limits.session_ttl <= now
     }
 
+    /// Whether the session has neither a link nor a record: it may be dropped when room is needed.
+    pub(crate) fn is_unused(&self) -> bool {
+        !self.attached && self.records.is_empty()
+    }
+
     /// Writes the replies that waited for room.
     pub(crate) fn flush(&mut self, out: &mut SendBuffer) {
         while out.pending() < self.limits.send_buffer {

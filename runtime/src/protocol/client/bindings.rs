@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Client, Violation};
 use crate::descriptor::Descriptor;
-use crate::error::{CallError, Refusal};
+use crate::error::{CallError, FailureCode, Refusal};
 use crate::id::Handle;
 use crate::semantics::Execution;
 use crate::wire::frame::{self, BoundResult, Lookup, Verdict};
@@ -64,18 +64,18 @@ impl<W> Client<W> {
         Ok(index as Handle)
     }
 
-    /// What came of a lookup; leaves `waiter` if nothing did yet.
+    /// What came of a lookup; if nothing did yet, `wait` adds whom to wake.
     pub(crate) fn bound(
         &mut self,
         handle: Handle,
-        waiter: impl FnOnce() -> W,
+        wait: impl FnOnce(&mut Vec<W>),
     ) -> Option<Result<(), CallError>> {
         let binding = self.bindings.get_mut(handle as usize)?;
         match &binding.state {
             State::Bound { .. } => Some(Ok(())),
             State::Failed(error) => Some(Err(error.clone())),
             State::Unasked | State::Asked => {
-                binding.waiters.push(waiter());
+                wait(&mut binding.waiters);
                 None
             }
         }
@@ -117,11 +117,13 @@ impl<W> Client<W> {
             {
                 return Err(Violation("BOUND with a wrong number of methods"));
             }
-            BoundResult::Object { verdicts, methods } => {
-                State::Bound { verdicts: verdicts.clone(), methods: (*methods).into() }
-            }
+            BoundResult::Object { verdicts, methods } => State::Bound {
+                verdicts: verdicts.clone(),
+                methods: FailureCode::printable(methods.as_bytes()),
+            },
             BoundResult::Failed { code, text } => {
-                State::Failed(code.into_error((*text).into(), Execution::NotExecuted))
+                let text = FailureCode::printable(text.as_bytes());
+                State::Failed(code.into_error(text, Execution::NotExecuted))
             }
         };
         self.woken.append(&mut binding.waiters);

@@ -95,7 +95,7 @@ impl<W> Client<W> {
     }
 
     fn failure(&self, index: u32, code: FailureCode, text: &[u8]) -> CallError {
-        let detail = String::from_utf8_lossy(text).into_owned().into_boxed_str();
+        let detail = FailureCode::printable(text);
         let again = self.slots.at(index).is_some_and(|slot| {
             slot.semantics == Semantics::AtLeastOnce && (slot.attempt > 1 || slot.sent_before)
         });
