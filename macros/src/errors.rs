@@ -130,3 +130,24 @@ pub(crate) const ONEWAY_RESULT: &str =
     "a `oneway` method has no reply, so it cannot return anything; remove the result, or `oneway`";
 pub(crate) const ONEWAY_SEMANTICS: &str = "a `oneway` method has no reply, so nothing but \
     `maybe` can be promised; remove this semantics, or `oneway`";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "dropped without being reported")]
+    fn errors_that_nobody_reports_are_a_defect() {
+        let mut errors = Errors::new();
+        errors.spanned(quote::quote!(token), NOT_ASYNC);
+    }
+
+    #[test]
+    fn every_error_becomes_an_error_of_the_compiler() {
+        let mut errors = Errors::new();
+        errors.spanned(quote::quote!(token), NOT_ASYNC);
+        errors.spanned(quote::quote!(other), NO_SELF);
+        let items = errors.finish().to_string();
+        assert_eq!(items.matches("compile_error !").count(), 2, "{items}");
+    }
+}

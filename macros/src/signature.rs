@@ -410,8 +410,8 @@ mod tests {
     fn both_forms_of_a_result_have_one_id() {
         let ids = [
             parse_quote!(async fn deposit(&self, cents: u64) -> Result<u64, Frozen>),
-            parse_quote!(async fn deposit(&self, other: u64) -> Result<u64, far::CallError<Frozen>>),
-            parse_quote!(async fn r#deposit(&self, cents: u64,) -> core::result::Result<u64, bank::Frozen>),
+            parse_quote!(async fn deposit(&self, b: u64) -> Result<u64, far::CallError<Frozen>>),
+            parse_quote!(async fn r#deposit(&self, c: u64,) -> core::result::Result<u64, a::Frozen>),
         ];
         let ids = ids.map(|written| read(&written, TRAIT).0.map(|signature| signature.id()));
         assert_eq!(ids, [ids[0]; 3]);

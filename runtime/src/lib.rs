@@ -36,7 +36,7 @@ pub use descriptor::{Descriptor, MethodDescriptor};
 pub use dispatch::{Implements, Interface, Object};
 pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/remote.md")]
-#[doc = "```text"]
+#[doc = "```"]
 #[doc = include_str!("../docs/expansion/one_method.rs")]
 #[doc = "```"]
 pub use farcall_macros::remote;

@@ -1,7 +1,7 @@
 //! An interface in the strictest house that a user can have: every lint on, nothing said.
 //!
-//! Compiled by the tests and read by clippy, whose word it is; runs what it declares, in process
-//! and without a wire.
+//! Compiled by the tests and read by clippy, whose word it is; runs what it declares, with a proxy
+//! and without.
 #![deny(warnings, missing_docs, missing_debug_implementations, unused_qualifications)]
 #![deny(unreachable_pub, unused_lifetimes, single_use_lifetimes, unnameable_types)]
 #![deny(clippy::all, clippy::pedantic)]
@@ -53,6 +53,14 @@ pub struct Order<'a> {
 /// The account is frozen.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Frozen;
+
+impl std::fmt::Display for Frozen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the account is frozen")
+    }
+}
+
+impl std::error::Error for Frozen {}
 
 /// An account in memory.
 #[derive(Debug, Default)]
@@ -118,6 +126,22 @@ async fn a_local_object_is_plain_code_behind_the_same_interface() {
     assert_eq!(account.deposit(5).await.expect("it is local"), 5);
     assert!(matches!(account.deposit(13).await, Err(CallError::Method(Frozen))));
     assert_eq!(account.balance().await.expect("it is local"), 5);
+}
+
+#[tokio::test]
+async fn a_proxy_answers_as_the_object_does() -> Result<(), Box<dyn std::error::Error>> {
+    let server = farcall::serve("tcp://127.0.0.1:0", "alice", Memory::default()).await?;
+    let alice: AccountProxy = farcall::connect(server.url("alice")).await?;
+    assert_eq!(alice.deposit(5).await?, 5);
+    assert!(matches!(alice.deposit(13).await, Err(CallError::Method(Frozen))));
+    let (text, order) = (String::from("c"), Order { name: "abc" });
+    let call = alice.everything("a", b"b", Cow::from(&text), Cow::from(&b"d"[..]), vec![b'e']);
+    assert_eq!(call.await?, b"abcde");
+    assert_eq!(alice.lend(&order, &[7, 8]).await?, 5);
+    alice.note(String::from("line")).await?;
+    let account: Arc<dyn Account> = Arc::new(alice);
+    assert_eq!(account.balance().await?, 5);
+    Ok(())
 }
 
 #[test]

@@ -102,7 +102,9 @@ fn promise(interface: &Interface, method: &Method) -> (&'static str, String) {
         Some(timeout) => {
             format!("A call waits at most {timeout:?}, unless it sets a time of its own.")
         }
-        None => String::from("The interface sets no deadline; a call can set one."),
+        None => {
+            String::from("A call waits as long as its node says, unless it sets a time of its own.")
+        }
     };
     (semantics, deadline)
 }

@@ -3,7 +3,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Ident, parse_quote};
+use syn::{Attribute, Ident, Meta, parse_quote};
 
 use super::{allow_deprecated, body, docs, result};
 use crate::model::{Interface, Method};
@@ -65,10 +65,11 @@ fn has_supertrait(interface: &Interface, name: &str) -> bool {
     })
 }
 
-/// The user's attributes that also hold for the proxy's method, without the documentation.
+/// The user's attributes that also hold for the proxy, without the text of the documentation.
 pub(super) fn for_proxy(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
-    let names = ["cfg", "cfg_attr", "deprecated"];
-    attributes
-        .iter()
-        .filter(move |attribute| names.iter().any(|name| attribute.path().is_ident(name)))
+    attributes.iter().filter(|attribute| match attribute.path().get_ident() {
+        Some(name) if name == "doc" => matches!(attribute.meta, Meta::List(_)),
+        Some(name) => ["cfg", "cfg_attr", "deprecated"].iter().any(|kept| name == kept),
+        None => false,
+    })
 }

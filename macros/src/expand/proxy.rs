@@ -25,6 +25,7 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         #docs
         #(#kept)*
+        #(#allowances)*
         #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         #visibility struct #proxy {
             remote: #root::__private::Remote,
@@ -130,11 +131,15 @@ fn trait_method(interface: &Interface, method: &Method) -> TokenStream {
     let names: Vec<_> = signature.arguments.iter().map(|argument| local(&argument.name)).collect();
     let types = signature.arguments.iter().map(|argument| &argument.ty);
     let result = result(&root, signature);
+    // The call can be awaited if the arguments can be encoded; if not, they are to blame.
+    let answer = quote_spanned!(signature.places().arguments=>
+        #proxy::#ident(self, #(#names),*).await
+    );
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #deprecated
         async fn #ident(&self, #(#names: #types),*) -> #result {
-            #proxy::#ident(self, #(#names),*).await
+            #answer
         }
     }
 }

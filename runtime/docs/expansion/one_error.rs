@@ -19,7 +19,7 @@ struct AccountProxy {
 #[allow(dead_code)]
 impl AccountProxy {
     /// *At most once*: however often it is sent again, the method runs once or never.
-    /// The interface sets no deadline; a call can set one.
+    /// A call waits as long as its node says, unless it sets a time of its own.
     ///
     /// # Errors
     /// The method has no error of its own.

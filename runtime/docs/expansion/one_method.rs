@@ -6,7 +6,7 @@ pub trait Account: ::farcall::Implements<
     /// Adds `cents` and returns the new balance.
     ///
     /// *At most once*: however often it is sent again, the method runs once or never.
-    /// The interface sets no deadline; a call can set one.
+    /// A call waits as long as its node says, unless it sets a time of its own.
     ///
     /// Written `-> Result<u64, String>`: as a call may fail, it returns `Result<u64, CallError<String>>`; see [`CallError`](::farcall::CallError).
     async fn deposit(
@@ -28,7 +28,7 @@ impl AccountProxy {
     /// Adds `cents` and returns the new balance.
     ///
     /// *At most once*: however often it is sent again, the method runs once or never.
-    /// The interface sets no deadline; a call can set one.
+    /// A call waits as long as its node says, unless it sets a time of its own.
     ///
     /// # Errors
     /// [`CallError::Method`](::farcall::CallError::Method) with the method's own `String`.

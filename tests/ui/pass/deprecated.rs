@@ -7,6 +7,7 @@ use farcall::remote;
 trait Account {
     #[deprecated = "use `balance`"]
     async fn amount(&self, unit: u8) -> u64;
+    #[doc(hidden)]
     async fn balance(&self) -> u64;
 }
 
