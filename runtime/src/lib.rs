@@ -25,6 +25,8 @@ mod proxy;
 mod registry;
 mod semantics;
 mod serve;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod time;
 mod transport;
 mod wire;

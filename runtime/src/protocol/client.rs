@@ -399,8 +399,10 @@ impl<W> Client<W> {
         slot.attempt += 1;
         self.statistics.resent += u64::from(slot.attempt > 1);
         slot.state = State::Sent;
-        let deadline_ms = (slot.deadline != Time::NEVER)
-            .then(|| u64::try_from(slot.deadline.since(now).as_millis()).unwrap_or(u64::MAX));
+        // Rounded up: 0 means that the deadline has passed.
+        let left_ms = || slot.deadline.since(now).as_nanos().div_ceil(1_000_000);
+        let deadline_ms =
+            (slot.deadline != Time::NEVER).then(|| u64::try_from(left_ms()).unwrap_or(u64::MAX));
         let call = Call {
             seq: slot.seq,
             floor: self.acks.floor(),
@@ -433,8 +435,17 @@ impl<W> Client<W> {
             State::Done if slot.abandoned => self.release(key.index),
             State::Done => {}
             State::Queued => {
+                // The server can say what became of a copy that an earlier link may have brought.
+                let ask = slot.sent_before
+                    && slot.seq != 0
+                    && slot.semantics == Semantics::AtMostOnce
+                    && link_up;
                 self.queue.retain(|&queued| queued != key);
-                self.fail_given_up(now, key.index, why, false);
+                if ask {
+                    self.resolve(now, key, why, out);
+                } else {
+                    self.fail_given_up(now, key.index, why, false);
+                }
             }
             State::Sent => {
                 let seq = slot.seq;
@@ -444,15 +455,21 @@ impl<W> Client<W> {
                     slot.attempt = 0;
                     self.fail_given_up(now, key.index, why, false);
                 } else if slot.semantics == Semantics::AtMostOnce && link_up {
-                    slot.state = State::Resolving(why);
-                    slot.resolve_until = now + self.config.limits.resolve_wait;
-                    self.next_deadline = self.next_deadline.min(slot.resolve_until);
-                    frame::put_seq(Kind::Resolve, seq, out.small());
+                    self.resolve(now, key, why, out);
                 } else {
                     self.fail_given_up(now, key.index, why, false);
                 }
             }
         }
+    }
+
+    /// Asks what became of a call, and that it go no further.
+    fn resolve(&mut self, now: Time, key: Key, why: Why, out: &mut SendBuffer) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.state = State::Resolving(why);
+        slot.resolve_until = now + self.config.limits.resolve_wait;
+        self.next_deadline = self.next_deadline.min(slot.resolve_until);
+        frame::put_seq(Kind::Resolve, slot.seq, out.small());
     }
 
     /// Finishes a call that was given up, with what is known about it.

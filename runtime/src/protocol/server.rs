@@ -52,6 +52,8 @@ pub(crate) struct ServerSession {
     /// Bytes of saved replies.
     reply_bytes: usize,
     replay: Replay,
+    /// Which of the latest at-least-once calls ran.
+    ran: Replay,
     /// Answered calls whose replies are to be written when the link has room, in order.
     to_send: VecDeque<Seq>,
     /// Number of the newest link, and whether it is up.
@@ -114,6 +116,7 @@ impl ServerSession {
             running: 0,
             reply_bytes: 0,
             replay: Replay::default(),
+            ran: Replay::default(),
             to_send: VecDeque::new(),
             link: 0,
             attached: false,
@@ -185,18 +188,25 @@ impl ServerSession {
         };
         self.max = self.max.max(call.seq);
         if let Some((code, text)) = refused {
+            if self.replay.has_seen(call.seq) || call.attempt == 1 && self.ran.has_seen(call.seq) {
+                // A copy of a call that ran while it could: its answer must not be overtaken by a refusal.
+                return Ok(Admission::Handled);
+            }
             // Whatever it promises: a copy that comes later must not run either.
             self.replay.insert(call.seq);
             let status = ReplyStatus::Failed(code);
             if !cfg_canary!("refusals_are_forgotten") {
-                let record = Record::answered(status, Body::of(text.as_bytes()));
-                self.records.insert(call.seq, record);
-                self.note_unacknowledged(now);
+                let body = Body::of(text.as_bytes());
+                self.count_saved(now, &body);
+                self.records.insert(call.seq, Record::answered(status, body));
             }
             frame::put_reply(call.seq, status, text.as_bytes(), out.small());
             return Ok(Admission::Handled);
         }
         let Target::Method { semantics, .. } = target else { return Ok(Admission::Handled) };
+        if semantics == Semantics::AtLeastOnce {
+            self.ran.insert(call.seq);
+        }
         self.running += 1;
         self.budget.begin();
         self.records.insert(call.seq, Record::running(semantics));
@@ -314,12 +324,10 @@ impl ServerSession {
             None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
             None => (status, Body::of(body)),
         };
-        self.reply_bytes += saved.bytes().len();
-        self.budget.save(saved.bytes().len());
+        self.count_saved(now, &saved);
         if let Some(record) = self.records.get_mut(&seq) {
             record.state = State::Answered { status, body: saved };
         }
-        self.note_unacknowledged(now);
         match out {
             Some(out) if self.to_send.is_empty() && out.pending() < self.limits.send_buffer => {
                 self.write(seq, out);
@@ -353,8 +361,9 @@ impl ServerSession {
         self.max = self.max.max(seq);
         self.replay.insert(seq);
         if !cfg_canary!("resolve_does_not_fence") {
-            self.records.insert(seq, Record::answered(ReplyStatus::Fenced, Body::of(b"")));
-            self.note_unacknowledged(now);
+            let body = Body::of(b"");
+            self.count_saved(now, &body);
+            self.records.insert(seq, Record::answered(ReplyStatus::Fenced, body));
         }
         frame::put_reply(seq, ReplyStatus::Fenced, b"", out.small());
         Ok(Resolved::Handled)
@@ -377,12 +386,19 @@ impl ServerSession {
     }
 
     /// A new link takes over, older ones get nothing any more. Returns the calls that the session knows.
+    ///
+    /// # Errors
+    /// [`Violation`] if the link is not newer than the present one: HELLO of a link that the client has given up can
+    /// arrive late, and must not take the replies with it. The link must be closed, the session goes on.
     pub(crate) fn attach(
         &mut self,
         link: u64,
         max_message: u64,
         finished: Option<(Seq, &Ranges)>,
     ) -> Result<Ranges, Violation> {
+        if link <= self.link && !cfg_canary!("older_links_take_over") {
+            return Err(Violation("a link that is older than the session's"));
+        }
         if let Some((floor, ranges)) = finished {
             self.acknowledge(floor, ranges)?;
         }
@@ -526,7 +542,7 @@ impl ServerSession {
         let Some(record) = self.records.get_mut(&seq) else { return };
         if let State::Answered { body, .. } = &record.state {
             let bytes = body.bytes().len();
-            self.reply_bytes -= bytes.min(self.reply_bytes);
+            self.reply_bytes -= bytes;
             self.budget.unsave(bytes);
             self.records.remove(&seq);
             self.solicitations = 0;
@@ -539,7 +555,10 @@ impl ServerSession {
         }
     }
 
-    fn note_unacknowledged(&mut self, now: Time) {
+    /// An answer is about to be kept, a refusal's text too; [`forget_one`](Self::forget_one) takes it back.
+    fn count_saved(&mut self, now: Time, body: &Body) {
+        self.reply_bytes += body.bytes().len();
+        self.budget.save(body.bytes().len());
         self.unacknowledged.get_or_insert(now);
     }
 
@@ -560,7 +579,8 @@ impl ServerSession {
             frame::put_reply(seq, status, text.as_bytes(), out.small());
         } else if body.len() <= FRAGMENT {
             frame::put_reply(seq, status, body, out.small());
-        } else {
+        } else if !out.has_unsent(seq) {
+            // Else an earlier run of an at-least-once call is being answered, and pieces of two answers would mix.
             let head = frame::reply_message_head(seq, status);
             out.push_large(seq, head, std::mem::take(body).into());
         }

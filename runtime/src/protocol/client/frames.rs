@@ -56,6 +56,10 @@ impl<W> Client<W> {
     /// To be called when a batch of frames was handled: acknowledges what piled up out of order.
     #[inline]
     pub(crate) fn after_input(&mut self, now: Time, out: &mut SendBuffer) {
+        if !self.is_welcome() {
+            // What is finished belongs to a session that the server may not have any more.
+            return;
+        }
         self.acks.flush_if_many(self.config.limits.ack_batch, out);
         if !self.queue.is_empty() {
             self.flush_queue(now, out);

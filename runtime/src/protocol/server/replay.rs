@@ -38,6 +38,12 @@ impl Replay {
         bits[word(seq)] |= bit(seq);
         new
     }
+
+    /// Whether this number is known to have been seen; one below the window is not known.
+    pub(super) fn has_seen(&self, seq: Seq) -> bool {
+        let inside = seq < self.next && seq + WINDOW >= self.next;
+        inside && self.bits.as_ref().is_some_and(|bits| bits[word(seq)] & bit(seq) != 0)
+    }
 }
 
 fn word(seq: Seq) -> usize {
@@ -66,6 +72,9 @@ mod tests {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let seq = 1 + round / 4 + (state >> 33) % 1500;
             let too_old = seq + WINDOW < highest + 1;
+            if !too_old {
+                assert_eq!(replay.has_seen(seq), seen.contains(&seq), "{seq} of {highest}");
+            }
             assert_eq!(replay.insert(seq), !too_old && !seen.contains(&seq), "{seq} of {highest}");
             if !too_old {
                 seen.insert(seq);
