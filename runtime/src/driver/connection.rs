@@ -235,7 +235,7 @@ impl<'a> Connection<'a> {
                             .map_err(|violation| invalid(violation.0)),
                         _ => Err(invalid("fragments that make no reply")),
                     },
-                    Assembled::Refused { .. } => Err(invalid("a reply over the limit")),
+                    Assembled::Refused => Err(invalid("a reply over the limit")),
                     Assembled::Violation(what) => Err(invalid(what)),
                 },
                 Ok(frame) => {

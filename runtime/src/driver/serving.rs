@@ -4,6 +4,7 @@
 //! not. All replies of one batch leave in one write.
 
 mod handler;
+mod handshake;
 
 use std::future::Future;
 use std::io;
@@ -21,19 +22,18 @@ use super::input::Input;
 use super::lock;
 use super::output::Output;
 use super::server::Server;
-use super::session::{Cell, CellState, LinkOut};
+use super::session::{Cell, CellState};
 use super::timer::Timer;
 use crate::context::{Caller, CancelSource, SessionContext};
-use crate::id::SessionId;
+use crate::error::FailureCode;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
-use crate::protocol::server::{Resolved, ServerSession};
+use crate::protocol::server::Resolved;
 use crate::time::Time;
 use crate::transport::Stream;
-use crate::wire::frame::{
-    self, BoundResult, CloseCode, Frame, FrameError, Hello, Kind, Lookup, decode,
-};
+use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup, decode};
 use crate::wire::send_buffer::SendBuffer;
+use handshake::{Refusal, poll_hello, welcome};
 
 /// Starts the task of a connection, unless there are too many.
 pub(super) fn spawn(server: &Arc<Server>, stream: Stream, peer: Arc<str>) {
@@ -102,95 +102,6 @@ async fn serve(
         Ok(()) if !server.dead.load(Ordering::Acquire) => finish(stream).await,
         end => end,
     }
-}
-
-/// Why there is no handshake.
-enum Refusal {
-    Io(io::Error),
-    Close(CloseCode, String),
-}
-
-/// Reads until HELLO is complete.
-fn poll_hello(
-    server: &Server,
-    task: u64,
-    stream: &mut Stream,
-    input: &mut Input,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Hello, Refusal>> {
-    loop {
-        let bad = |error: FrameError| {
-            let code = match error {
-                FrameError::Version(_) => CloseCode::Version,
-                _ => CloseCode::Violation,
-            };
-            Refusal::Close(code, error.to_string())
-        };
-        if let Some((start, end)) = input.peek(0).map_err(bad)? {
-            let hello = match decode(input.bytes(start, end)).map_err(bad)? {
-                Frame::Hello(hello) => hello,
-                _ => return Poll::Ready(Err(bad(FrameError::Magic))),
-            };
-            input.consume(end);
-            return Poll::Ready(Ok(hello));
-        }
-        if server.is_closing(task, cx.waker()) {
-            return Poll::Ready(Err(Refusal::Io(io::ErrorKind::ConnectionAborted.into())));
-        }
-        match ready!(input.poll_read(cx, stream, server.clock.now())) {
-            Ok(()) => {}
-            Err(error) => return Poll::Ready(Err(Refusal::Io(error))),
-        }
-    }
-}
-
-/// Makes or resumes the session, attaches this link to it, and writes WELCOME.
-fn welcome(
-    server: &Arc<Server>,
-    hello: &Hello,
-    io: Waker,
-) -> Result<Arc<Cell>, (CloseCode, &'static str)> {
-    if server.draining.load(Ordering::Acquire) {
-        return Err((CloseCode::Busy, "the server is shutting down"));
-    }
-    let limits = &server.limits;
-    let fresh = SessionId(server.entropy.next());
-    let mut sessions = lock(&server.sessions);
-    let belongs = |cell: &Arc<Cell>| cell.client == hello.client;
-    let make = |id| {
-        let (limits, budget) = (limits.clone(), server.budget.clone());
-        Arc::new(Cell::new(ServerSession::new(id, hello.client, limits, budget), server.clock))
-    };
-    if sessions.len() >= limits.sessions {
-        server.relieve(&mut sessions);
-    }
-    let welcomed = sessions
-        .welcome(hello, fresh, limits, belongs, make)
-        .map_err(|_| (CloseCode::Busy, "the server has too many sessions"))?;
-    let cell = welcomed.session;
-    let mut state = cell.lock();
-    if welcomed.resumed && hello.link <= state.session.link() {
-        return Err((CloseCode::Replaced, "a newer link of the session took over"));
-    }
-    let finished = match &hello.resume {
-        Some(resume) if welcomed.resumed => Some((resume.floor, &resume.ranges)),
-        _ => None,
-    };
-    let known = state
-        .session
-        .attach(hello.link, hello.max_message, finished)
-        .map_err(|Violation(what)| (CloseCode::Violation, what))?;
-    let greeting = sessions.greeting(hello, welcomed.id, welcomed.resumed, known, limits);
-    drop(sessions);
-    let mut out = SendBuffer::default();
-    frame::put_welcome(&greeting, out.small());
-    state.session.flush(&mut out);
-    let old = state.link.replace(LinkOut { number: hello.link, out, io, scheduled: true });
-    drop(state);
-    if let Some(old) = old {
-        old.io.wake();
-    }
-    Ok(cell)
 }
 
 /// Ends the stream so that what was written arrives: the peer must find no reset, so its bytes are read to the end.
@@ -346,10 +257,7 @@ impl Serving {
         fragment: &frame::Fragment<'_>,
     ) -> io::Result<()> {
         let room = self.server.budget.may_save(fragment.bytes.len(), &self.server.limits);
-        if !room && !matches!(fragment.part, frame::Part::Abort) {
-            return Err(self.broken(&"the process has no room for large messages"));
-        }
-        let assembled = self.assembly.accept(now, fragment);
+        let assembled = self.assembly.accept_if(room, now, fragment);
         self.count_assembly();
         match assembled {
             Assembled::Unfinished => Ok(()),
@@ -357,8 +265,13 @@ impl Serving {
                 Ok(Frame::Call(_)) => self.handle_frame(cx, now, message.into()),
                 _ => Err(self.broken(&"fragments that make no call")),
             },
-            // A correct client knows the limit and sends no such thing.
-            Assembled::Refused { .. } => Err(self.broken(&"a message over the limit")),
+            Assembled::Refused => self
+                .with_out(|state, out| {
+                    let (code, text) =
+                        (FailureCode::Busy, "the server has no room for the request");
+                    state.session.refuse(now, fragment.seq, code, text, out)
+                })
+                .map_err(|Violation(what)| self.broken(&what)),
             Assembled::Violation(what) => Err(self.broken(&what)),
         }
     }
@@ -375,7 +288,7 @@ impl Serving {
                     state.handles.put(handle, object, interface, methods, slot)
                 }
                 None => Found::Refused {
-                    code: crate::error::FailureCode::Busy,
+                    code: FailureCode::Busy,
                     text: "too many names that nobody has bound are asked for".into(),
                 },
             };

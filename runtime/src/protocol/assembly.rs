@@ -43,7 +43,7 @@ pub(crate) enum Assembled {
     /// The message, type byte first.
     Whole(Vec<u8>),
     /// The message is over a limit and is dropped; told once, at its first fragment.
-    Refused { total: u64 },
+    Refused,
     /// The fragment does not fit the ones before: the peer broke the protocol.
     Violation(&'static str),
 }
@@ -56,11 +56,21 @@ impl Assembly {
 
     /// Takes the next fragment of a message.
     pub(crate) fn accept(&mut self, now: Time, fragment: &Fragment<'_>) -> Assembled {
+        self.accept_if(true, now, fragment)
+    }
+
+    /// As [`accept`](Self::accept), but where there is no `room`, no further message begins.
+    pub(crate) fn accept_if(
+        &mut self,
+        room: bool,
+        now: Time,
+        fragment: &Fragment<'_>,
+    ) -> Assembled {
         if fragment.bytes.len() > FRAGMENT + MAX_HEAD {
             return Assembled::Violation("a fragment is too long");
         }
         match fragment.part {
-            Part::First { total } => self.first(now, fragment, total),
+            Part::First { total } => self.first(now, fragment, total, room),
             Part::Abort => match self.take(fragment.seq) {
                 Some(_) => Assembled::Unfinished,
                 None => Assembled::Violation("a fragment without its beginning"),
@@ -79,7 +89,7 @@ impl Assembly {
         self.bytes
     }
 
-    fn first(&mut self, now: Time, fragment: &Fragment<'_>, total: u64) -> Assembled {
+    fn first(&mut self, now: Time, fragment: &Fragment<'_>, total: u64, room: bool) -> Assembled {
         if self.messages.contains_key(&fragment.seq) {
             return Assembled::Violation("a message begins twice");
         }
@@ -90,13 +100,14 @@ impl Assembly {
             return Assembled::Violation("too many unfinished messages");
         }
         let size = usize::try_from(total).unwrap_or(usize::MAX);
-        let refused = size > self.limits.message + MAX_HEAD
+        let refused = !room
+            || size > self.limits.message + MAX_HEAD
             || self.bytes + fragment.bytes.len() > self.limits.bytes;
         let bytes = if refused { Vec::new() } else { fragment.bytes.to_vec() };
         self.bytes += bytes.len();
         let message = Message { bytes, total: size, progress: now, refused };
         self.messages.insert(fragment.seq, message);
-        if refused { Assembled::Refused { total } } else { Assembled::Unfinished }
+        if refused { Assembled::Refused } else { Assembled::Unfinished }
     }
 
     fn next(&mut self, now: Time, fragment: &Fragment<'_>) -> Assembled {
@@ -164,7 +175,7 @@ mod tests {
     fn a_declared_size_allocates_nothing_and_is_refused_once() {
         let mut assembly = Assembly::new(LIMITS);
         let refused = accept(&mut assembly, 1, Part::First { total: u64::MAX }, 10);
-        assert_eq!(refused, Assembled::Refused { total: u64::MAX });
+        assert_eq!(refused, Assembled::Refused);
         assert_eq!(assembly.bytes(), 0);
         assert_eq!(accept(&mut assembly, 1, Part::Middle, 10), Assembled::Unfinished);
         assert_eq!(accept(&mut assembly, 1, Part::Last, 10), Assembled::Unfinished);

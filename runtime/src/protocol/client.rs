@@ -9,8 +9,10 @@
 
 mod acks;
 mod bindings;
+mod ending;
 mod frames;
 mod link;
+mod room;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,7 @@ use acks::Acks;
 use bindings::Binding;
 use link::{Link, Session};
 pub(crate) use slots::Key;
-use slots::{Answer, Slots, State, Why};
+use slots::{Answer, Slots, State};
 pub(crate) use timers::Health;
 
 use super::seq_map::SeqMap;
@@ -33,7 +35,7 @@ use crate::error::{CallError, Refusal};
 use crate::id::{CallId, Handle, NodeId};
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
-use crate::wire::frame::{self, Call, FRAGMENT, Kind};
+use crate::wire::frame::{self, Call, FRAGMENT};
 use crate::wire::send_buffer::SendBuffer;
 
 /// What a client machine needs to know; the durations and sizes are those of [`Limits`](crate::Limits).
@@ -205,21 +207,6 @@ impl<W> Client<W> {
         answer
     }
 
-    /// The caller no longer wants the answer. What that does depends on the semantics: an at-most-once call that is
-    /// not known to be running is fenced in the background, the others are just no longer sent.
-    pub(crate) fn abandon(&mut self, now: Time, key: Key, out: &mut SendBuffer) {
-        if let Some(slot) = self.slots.get_mut(key) {
-            slot.abandoned = true;
-            slot.waiter = None;
-            self.give_up(now, key, Why::Cancelled, out);
-        }
-    }
-
-    /// The caller wants to know what the server made of the call, and that it go no further.
-    pub(crate) fn cancel(&mut self, now: Time, key: Key, out: &mut SendBuffer) {
-        self.give_up(now, key, Why::Cancelled, out);
-    }
-
     /// The call goes on, and nobody will ask for its answer.
     pub(crate) fn detach(&mut self, key: Key) {
         if let Some(slot) = self.slots.get_mut(key) {
@@ -231,47 +218,12 @@ impl<W> Client<W> {
         }
     }
 
-    /// Leaves `waiter` to be woken when there is room, unless there is room now; returns its number. A caller that
-    /// was woken comes before all others; one that was not keeps its place.
-    pub(crate) fn block(&mut self, out: &SendBuffer, old: Option<u64>, waiter: W) -> Option<u64> {
-        if let Some(place) = self.blocked.iter_mut().find(|(id, _)| Some(*id) == old) {
-            place.1 = waiter;
-            return old;
-        }
-        let woken = old.is_some();
-        if (woken || self.blocked.is_empty()) && self.has_room(0, out) {
-            return None;
-        }
-        self.blocked_ids += 1;
-        if woken {
-            self.blocked.push_front((self.blocked_ids, waiter));
-        } else {
-            self.blocked.push_back((self.blocked_ids, waiter));
-        }
-        Some(self.blocked_ids)
-    }
-
-    /// Whether callers wait for room.
-    #[inline]
-    pub(crate) fn has_blocked(&self) -> bool {
-        !self.blocked.is_empty()
-    }
-
     /// The full name of a call that was sent, and how often it was.
     pub(crate) fn call_name(&mut self, key: Key) -> Option<(CallId, u32)> {
         let session = self.session.as_ref()?;
         let (boot, session) = (session.boot, session.id);
         let slot = self.slots.get_mut(key).filter(|slot| slot.seq != 0)?;
         Some((CallId { boot, session, seq: slot.seq }, slot.attempt))
-    }
-
-    /// Takes back a waiter that [`block`](Self::block) left; one that was woken passes its turn on.
-    pub(crate) fn forget_blocked(&mut self, number: u64) {
-        let before = self.blocked.len();
-        self.blocked.retain(|&(id, _)| id != number);
-        if self.blocked.len() == before {
-            self.wake_blocked(1);
-        }
     }
 
     /// Callers to be woken; they are woken outside of any lock.
@@ -303,17 +255,6 @@ impl<W> Client<W> {
         self.statistics
     }
 
-    /// The node is shut down: every call ends, with what is known of it.
-    pub(crate) fn close(&mut self) {
-        for index in self.slots.unfinished() {
-            let execution = self.execution_if_lost(index);
-            self.fail(index, CallError::Closed { execution });
-        }
-        self.fail_bindings(&CallError::Closed { execution: Execution::NotExecuted });
-        self.wake_blocked(usize::MAX);
-        self.queue.clear();
-    }
-
     /// Whether the call can be made at all.
     fn check(&self, call: &NewCall<'_>) -> Result<(), CallError> {
         let limit = self.max_message();
@@ -324,19 +265,6 @@ impl<W> Client<W> {
             return Err(shutting_down());
         }
         self.check_binding(call.handle, call.method)
-    }
-
-    #[inline]
-    fn has_room(&self, bytes: usize, out: &SendBuffer) -> bool {
-        let budget = self.request_bytes == 0
-            || self.request_bytes + bytes <= self.config.limits.request_bytes;
-        self.room() > 0 && budget && out.pending() < self.config.limits.send_buffer
-    }
-
-    /// Calls that may be taken before the window is full.
-    #[inline]
-    fn room(&self) -> usize {
-        self.window().saturating_sub(self.by_seq.len() + self.queue.len())
     }
 
     #[inline]
@@ -426,116 +354,8 @@ impl<W> Client<W> {
         }
     }
 
-    /// Ends a call before its answer came: fences it if its semantics has fences, and says what is known.
-    fn give_up(&mut self, now: Time, key: Key, why: Why, out: &mut SendBuffer) {
-        let link_up = self.link.is_up();
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        match slot.state {
-            State::Free | State::Resolving(_) => {}
-            State::Done if slot.abandoned => self.release(key.index),
-            State::Done => {}
-            State::Queued => {
-                // The server can say what became of a copy that an earlier link may have brought.
-                let ask = slot.sent_before
-                    && slot.seq != 0
-                    && slot.semantics == Semantics::AtMostOnce
-                    && link_up;
-                self.queue.retain(|&queued| queued != key);
-                if ask {
-                    self.resolve(now, key, why, out);
-                } else {
-                    self.fail_given_up(now, key.index, why, false);
-                }
-            }
-            State::Sent => {
-                let seq = slot.seq;
-                // Without its last fragment the request cannot run, wherever the others are.
-                let unsent = out.abort(seq) == crate::wire::send_buffer::Aborted::Unfinished;
-                if unsent && !slot.sent_before {
-                    slot.attempt = 0;
-                    self.fail_given_up(now, key.index, why, false);
-                } else if slot.semantics == Semantics::AtMostOnce && link_up {
-                    self.resolve(now, key, why, out);
-                } else {
-                    self.fail_given_up(now, key.index, why, false);
-                }
-            }
-        }
-    }
-
-    /// Asks what became of a call, and that it go no further.
-    fn resolve(&mut self, now: Time, key: Key, why: Why, out: &mut SendBuffer) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        slot.state = State::Resolving(why);
-        slot.resolve_until = now + self.config.limits.resolve_wait;
-        self.next_deadline = self.next_deadline.min(slot.resolve_until);
-        frame::put_seq(Kind::Resolve, slot.seq, out.small());
-    }
-
-    /// Finishes a call that was given up, with what is known about it.
-    fn fail_given_up(&mut self, now: Time, index: u32, why: Why, started: bool) {
-        let execution = self.execution_if_lost(index);
-        self.fail_with(now, index, why, execution, started);
-    }
-
-    fn fail_with(&mut self, now: Time, index: u32, why: Why, execution: Execution, started: bool) {
-        let Some(slot) = self.slots.at(index) else { return };
-        let waited = now.since(slot.began);
-        let error = match (why, &self.unreachable) {
-            (Why::Cancelled, _) => CallError::Cancelled { execution },
-            (Why::Deadline, Some(source)) if execution == Execution::NotExecuted => {
-                CallError::Unreachable { peer: self.config.peer.clone(), source: source.clone() }
-            }
-            (Why::Deadline, _) => CallError::DeadlineExceeded { waited, execution, started },
-        };
-        self.finish(now, index, Answer::Failed(error));
-    }
-
-    /// What is known of a call that will not be asked about any more.
-    fn execution_if_lost(&self, index: u32) -> Execution {
-        match self.slots.at(index) {
-            Some(slot) if slot.may_have_been_sent() => Execution::Unknown,
-            _ => Execution::NotExecuted,
-        }
-    }
-
-    fn fail(&mut self, index: u32, error: CallError) {
-        self.finish(Time::ZERO, index, Answer::Failed(error));
-    }
-
-    /// A call is finished: its number is completed, so that the floor can rise, and its caller is woken.
-    #[inline]
-    fn finish(&mut self, now: Time, index: u32, answer: Answer) {
-        let Some(slot) = self.slots.at_mut(index) else { return };
-        slot.state = State::Done;
-        slot.answer = Some(answer);
-        self.request_bytes -= slot.request.len();
-        slot.request.clear();
-        if slot.seq != 0 {
-            self.by_seq.remove(&slot.seq);
-            self.acks.finished(slot.seq, now + self.config.limits.ack_delay);
-        }
-        let waiter = slot.waiter.take();
-        if slot.abandoned {
-            self.release(index);
-        } else if let Some(waiter) = waiter {
-            self.woken.push(waiter);
-        }
-        if !self.blocked.is_empty() {
-            self.wake_blocked(1);
-        }
-    }
-
     fn release(&mut self, index: u32) {
         self.slots.release(index);
-    }
-
-    fn wake_blocked(&mut self, count: usize) {
-        for _ in 0..count.min(self.blocked.len()) {
-            if let Some((_, waiter)) = self.blocked.pop_front() {
-                self.woken.push(waiter);
-            }
-        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! when the client has acknowledged it or together with the whole session; never alone. Holds no sockets, no clock and
 //! no objects: the driver says what it knows of handle and method, runs the handler, and brings the outcome.
 
+mod acknowledged;
+mod answers;
 mod budget;
 mod record;
 mod replay;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 pub(crate) use budget::ProcessBudget;
 use record::{Body, Record, State};
 use replay::Replay;
-pub(crate) use sessions::Sessions;
+pub(crate) use sessions::{HandshakeError, Sessions};
 
 use super::client::Violation;
 use super::finished::{Finished, to_ranges};
@@ -27,7 +29,7 @@ use crate::id::{NodeId, Seq, SessionId};
 use crate::limits::Limits;
 use crate::semantics::Semantics;
 use crate::time::Time;
-use crate::wire::frame::{self, Call, FRAGMENT, Kind, Ranges, ReplyStatus};
+use crate::wire::frame::{self, Call, Kind, Ranges, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
 /// What one run of a server keeps for one client.
@@ -188,19 +190,12 @@ impl ServerSession {
         };
         self.max = self.max.max(call.seq);
         if let Some((code, text)) = refused {
-            if self.replay.has_seen(call.seq) || call.attempt == 1 && self.ran.has_seen(call.seq) {
-                // A copy of a call that ran while it could: its answer must not be overtaken by a refusal.
-                return Ok(Admission::Handled);
+            let ran =
+                self.replay.has_seen(call.seq) || call.attempt == 1 && self.ran.has_seen(call.seq);
+            // A copy of a call that ran while it could: its answer must not be overtaken by a refusal.
+            if !ran {
+                self.save_refusal(now, call.seq, code, text, out);
             }
-            // Whatever it promises: a copy that comes later must not run either.
-            self.replay.insert(call.seq);
-            let status = ReplyStatus::Failed(code);
-            if !cfg_canary!("refusals_are_forgotten") {
-                let body = Body::of(text.as_bytes());
-                self.count_saved(now, &body);
-                self.records.insert(call.seq, Record::answered(status, body));
-            }
-            frame::put_reply(call.seq, status, text.as_bytes(), out.small());
             return Ok(Admission::Handled);
         }
         let Target::Method { semantics, .. } = target else { return Ok(Admission::Handled) };
@@ -211,6 +206,45 @@ impl ServerSession {
         self.budget.begin();
         self.records.insert(call.seq, Record::running(semantics));
         Ok(Admission::Run)
+    }
+
+    /// Refuses a call of which only a part has come.
+    pub(crate) fn refuse(
+        &mut self,
+        now: Time,
+        seq: Seq,
+        code: FailureCode,
+        text: &str,
+        out: &mut SendBuffer,
+    ) -> Result<(), Violation> {
+        if self.finished.contains(seq) || self.records.contains_key(&seq) {
+            return Ok(());
+        }
+        self.check_new(seq)?;
+        self.max = self.max.max(seq);
+        if !self.replay.has_seen(seq) && !self.ran.has_seen(seq) {
+            self.save_refusal(now, seq, code, text, out);
+        }
+        Ok(())
+    }
+
+    /// Whatever the method promises: a copy that comes later must not run either.
+    fn save_refusal(
+        &mut self,
+        now: Time,
+        seq: Seq,
+        code: FailureCode,
+        text: &str,
+        out: &mut SendBuffer,
+    ) {
+        self.replay.insert(seq);
+        let status = ReplyStatus::Failed(code);
+        if !cfg_canary!("refusals_are_forgotten") {
+            let body = Body::of(text.as_bytes());
+            self.count_saved(now, &body);
+            self.records.insert(seq, Record::answered(status, body));
+        }
+        frame::put_reply(seq, status, text.as_bytes(), out.small());
     }
 
     /// A call under maybe: no record, only a window of numbers against repeats.
@@ -269,75 +303,6 @@ impl ServerSession {
         }
     }
 
-    /// The handler's outcome: saved if the semantics says so, and sent if a link is up.
-    #[inline]
-    pub(crate) fn complete(
-        &mut self,
-        now: Time,
-        seq: Seq,
-        status: ReplyStatus,
-        body: &mut Vec<u8>,
-        out: Option<&mut SendBuffer>,
-    ) {
-        self.budget.end();
-        let Some(record) = self.records.get_mut(&seq) else {
-            self.unrecorded = self.unrecorded.saturating_sub(1);
-            if let Some(out) = out {
-                self.send_once(seq, status, body, out);
-            }
-            return;
-        };
-        self.running = self.running.saturating_sub(1);
-        if record.orphan {
-            self.records.remove(&seq);
-            self.orphans -= 1;
-            return;
-        }
-        if record.semantics == Semantics::AtLeastOnce {
-            // No memory after the reply: if it is lost, the client asks again and the method runs again.
-            self.records.remove(&seq);
-            if let Some(out) = out {
-                self.send_once(seq, status, body, out);
-            }
-            return;
-        }
-        if cfg_canary!("panic_resets_the_record")
-            && status == ReplyStatus::Failed(FailureCode::Panicked)
-        {
-            self.records.remove(&seq);
-        }
-        self.save(now, seq, status, body, out);
-    }
-
-    fn save(
-        &mut self,
-        now: Time,
-        seq: Seq,
-        status: ReplyStatus,
-        body: &mut Vec<u8>,
-        out: Option<&mut SendBuffer>,
-    ) {
-        let (status, saved) = match self.too_large(body.len()) {
-            Some(text) => {
-                (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
-            }
-            None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
-            None => (status, Body::of(body)),
-        };
-        self.count_saved(now, &saved);
-        if let Some(record) = self.records.get_mut(&seq) {
-            record.state = State::Answered { status, body: saved };
-        }
-        match out {
-            Some(out) if self.to_send.is_empty() && out.pending() < self.limits.send_buffer => {
-                self.write(seq, out);
-            }
-            // Written when the link has room, or by the next link.
-            Some(_) => self.to_send.push_back(seq),
-            None => {}
-        }
-    }
-
     /// RESOLVE: the caller has given up and asks whether it ran.
     pub(crate) fn resolve(
         &mut self,
@@ -367,22 +332,6 @@ impl ServerSession {
         }
         frame::put_reply(seq, ReplyStatus::Fenced, b"", out.small());
         Ok(Resolved::Handled)
-    }
-
-    /// CALL_ACK: all calls below `floor` and in `ranges` are finished at the client.
-    pub(crate) fn acknowledge(&mut self, floor: Seq, ranges: &Ranges) -> Result<(), Violation> {
-        self.finish_below(floor)?;
-        for &(start, end) in ranges {
-            if end > self.max.saturating_add(MAX_JUMP) {
-                return Err(Violation("an acknowledgement far ahead"));
-            }
-            self.forget(start, end);
-            self.finished.insert_range(start, end);
-        }
-        if self.finished.gaps() > self.limits.window + 1 {
-            return Err(Violation("acknowledgements with more gaps than the window allows"));
-        }
-        Ok(())
     }
 
     /// A new link takes over, older ones get nothing any more. Returns the calls that the session knows.
@@ -442,19 +391,6 @@ impl ServerSession {
         !self.attached && self.records.is_empty()
     }
 
-    /// Writes the replies that waited for room.
-    pub(crate) fn flush(&mut self, out: &mut SendBuffer) {
-        while out.pending() < self.limits.send_buffer {
-            let Some(seq) = self.to_send.pop_front() else { return };
-            self.write(seq, out);
-        }
-    }
-
-    /// Whether replies wait for room.
-    pub(crate) fn has_waiting_replies(&self) -> bool {
-        !self.to_send.is_empty()
-    }
-
     /// From now on nothing new begins; tells the client what there is.
     pub(crate) fn drain(&mut self, out: Option<&mut SendBuffer>) {
         self.draining = true;
@@ -475,140 +411,12 @@ impl ServerSession {
         (self.records.len() - self.running, self.reply_bytes)
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
-    pub(crate) fn next_timeout(&self) -> Time {
-        match self.unacknowledged {
-            Some(since) if self.attached => since + self.limits.ack_solicit,
-            _ => Time::NEVER,
-        }
-    }
-
-    /// Asks the client to acknowledge what it has; one that never does breaks the protocol.
-    pub(crate) fn handle_timeout(
-        &mut self,
-        now: Time,
-        out: &mut SendBuffer,
-    ) -> Result<(), Violation> {
-        if self.next_timeout() <= now {
-            if self.solicitations >= MAX_SOLICITATIONS {
-                return Err(Violation("replies are never acknowledged"));
-            }
-            self.solicitations += 1;
-            self.unacknowledged = Some(now);
-            frame::put_empty(Kind::NeedAck, out.small());
-        }
-        Ok(())
-    }
-
     /// All records whose callers wait.
     fn known(&self) -> Ranges {
         let live = self.records.iter().filter(|(_, record)| !record.orphan);
         let mut seqs: Vec<Seq> = live.map(|(&seq, _)| seq).collect();
         seqs.sort_unstable();
         to_ranges(seqs)
-    }
-
-    #[inline]
-    fn finish_below(&mut self, floor: Seq) -> Result<(), Violation> {
-        if floor > self.max.saturating_add(MAX_JUMP) {
-            return Err(Violation("a floor far ahead"));
-        }
-        let old = self.finished.floor();
-        if floor > old {
-            self.forget(old, floor);
-            self.finished.raise(floor);
-            // The floor passes calls that were given up before they came.
-            self.max = self.max.max(floor - 1);
-        }
-        Ok(())
-    }
-
-    /// Drops the records of finished calls; those that run go on as orphans.
-    fn forget(&mut self, start: Seq, end: Seq) {
-        if end.saturating_sub(start) <= 2 * self.records.len() as u64 {
-            for seq in start..end {
-                self.forget_one(seq);
-            }
-        } else {
-            let inside = self.records.keys().copied().filter(|seq| (start..end).contains(seq));
-            for seq in inside.collect::<Vec<_>>() {
-                self.forget_one(seq);
-            }
-        }
-    }
-
-    #[inline]
-    fn forget_one(&mut self, seq: Seq) {
-        let Some(record) = self.records.get_mut(&seq) else { return };
-        if let State::Answered { body, .. } = &record.state {
-            let bytes = body.bytes().len();
-            self.reply_bytes -= bytes;
-            self.budget.unsave(bytes);
-            self.records.remove(&seq);
-            self.solicitations = 0;
-            if self.records.len() == self.running {
-                self.unacknowledged = None;
-            }
-        } else if !record.orphan {
-            record.orphan = true;
-            self.orphans += 1;
-        }
-    }
-
-    /// An answer is about to be kept, a refusal's text too; [`forget_one`](Self::forget_one) takes it back.
-    fn count_saved(&mut self, now: Time, body: &Body) {
-        self.reply_bytes += body.bytes().len();
-        self.budget.save(body.bytes().len());
-        self.unacknowledged.get_or_insert(now);
-    }
-
-    fn too_large(&self, bytes: usize) -> Option<&'static str> {
-        if bytes > self.max_message {
-            Some("the encoded result is larger than the client accepts")
-        } else if bytes > self.limits.reply_reserve && !self.budget.may_save(bytes, &self.limits) {
-            Some("the server has no room to save so large a result")
-        } else {
-            None
-        }
-    }
-
-    /// Sends a reply that is not kept.
-    fn send_once(&self, seq: Seq, status: ReplyStatus, body: &mut Vec<u8>, out: &mut SendBuffer) {
-        if let Some(text) = self.too_large(body.len()) {
-            let status = ReplyStatus::Failed(FailureCode::ReplyTooLarge);
-            frame::put_reply(seq, status, text.as_bytes(), out.small());
-        } else if body.len() <= FRAGMENT {
-            frame::put_reply(seq, status, body, out.small());
-        } else if !out.has_unsent(seq) {
-            // Else an earlier run of an at-least-once call is being answered, and pieces of two answers would mix.
-            let head = frame::reply_message_head(seq, status);
-            out.push_large(seq, head, std::mem::take(body).into());
-        }
-    }
-
-    /// Answers a repeat: from the record, or not yet.
-    fn send_again(&mut self, seq: Seq, out: &mut SendBuffer) {
-        if out.pending() < self.limits.send_buffer {
-            self.write(seq, out);
-        } else if !self.to_send.contains(&seq) {
-            self.to_send.push_back(seq);
-        }
-    }
-
-    fn write(&self, seq: Seq, out: &mut SendBuffer) {
-        let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(&seq)
-        else {
-            return;
-        };
-        match body {
-            Body::Large(bytes) => {
-                if !out.has_unsent(seq) {
-                    let head = frame::reply_message_head(seq, *status);
-                    out.push_large(seq, head, bytes.clone());
-                }
-            }
-            small => frame::put_reply(seq, *status, small.bytes(), out.small()),
-        }
     }
 }
 
@@ -624,5 +432,3 @@ fn seqs(ranges: &Ranges) -> impl Iterator<Item = Seq> + '_ {
 
 /// How far ahead of all numbers seen a new one may be.
 const MAX_JUMP: u64 = 1 << 32;
-/// How often a client that acknowledges nothing is asked before its link is closed.
-const MAX_SOLICITATIONS: u32 = 8;

@@ -15,6 +15,8 @@ pub(super) struct Acks {
     finished: Finished,
     /// Finished calls that no sent acknowledgement covers.
     unsent: Vec<Seq>,
+    /// Bytes of their replies, which the server keeps.
+    reply_bytes: usize,
     /// When `unsent` is to be sent at the latest.
     due: Option<Time>,
 }
@@ -26,11 +28,12 @@ impl Acks {
         self.finished.floor()
     }
 
-    /// A call is finished; tell the server by `due`.
+    /// A call is finished, with a reply of this size; tell the server by `due`.
     #[inline]
-    pub(super) fn finished(&mut self, seq: Seq, due: Time) {
+    pub(super) fn finished(&mut self, seq: Seq, reply_bytes: usize, due: Time) {
         self.finished.insert(seq);
         self.unsent.push(seq);
+        self.reply_bytes += reply_bytes;
         self.due.get_or_insert(due);
     }
 
@@ -48,6 +51,7 @@ impl Acks {
             self.unsent.retain(|&seq| seq >= floor);
             if self.unsent.is_empty() {
                 self.due = None;
+                self.reply_bytes = 0;
             }
         }
     }
@@ -57,8 +61,12 @@ impl Acks {
         self.due
     }
 
-    /// Tells the server, if `batch` calls are finished that the floor of the next call will not cover.
-    pub(super) fn flush_if_many(&mut self, batch: usize, out: &mut SendBuffer) {
+    /// Tells the server, if `batch` calls are finished that the floor of the next call will not cover, or if it keeps
+    /// more than `reply_bytes` for calls that are finished.
+    pub(super) fn flush_if_many(&mut self, batch: usize, reply_bytes: usize, out: &mut SendBuffer) {
+        if self.reply_bytes > reply_bytes {
+            return self.flush(out);
+        }
         if self.unsent.len() >= batch {
             let floor = self.finished.floor();
             if self.unsent.iter().filter(|&&seq| seq >= floor).count() >= batch {
@@ -73,12 +81,14 @@ impl Acks {
         self.unsent.retain(|&seq| seq >= floor);
         self.unsent.sort_unstable();
         put_call_ack(floor, &to_ranges(self.unsent.drain(..)), out.small());
+        self.reply_bytes = 0;
         self.due = None;
     }
 
     /// Everything finished, for the handshake of a new link, which thereby tells it.
     pub(super) fn tell_all(&mut self) -> (Seq, Ranges) {
         self.unsent.clear();
+        self.reply_bytes = 0;
         self.due = None;
         (self.finished.floor(), self.finished.ranges())
     }

@@ -60,7 +60,9 @@ impl<W> Client<W> {
             // What is finished belongs to a session that the server may not have any more.
             return;
         }
-        self.acks.flush_if_many(self.config.limits.ack_batch, out);
+        let kept = self.session.as_ref().map_or(0, |session| session.reply_bytes);
+        let batch = self.config.limits.ack_batch;
+        self.acks.flush_if_many(batch, kept / ACKNOWLEDGED_PART, out);
         if !self.queue.is_empty() {
             self.flush_queue(now, out);
         }
@@ -129,3 +131,6 @@ impl<W> Client<W> {
         Ok(())
     }
 }
+
+/// Of the server's reply budget, this part is acknowledged at once, without waiting for the next call.
+const ACKNOWLEDGED_PART: usize = 8;

@@ -20,6 +20,8 @@ pub(super) struct Session {
     pub(super) boot: Boot,
     pub(super) next_seq: Seq,
     pub(super) window: usize,
+    pub(super) request_bytes: usize,
+    pub(super) reply_bytes: usize,
     pub(super) max_message: usize,
 }
 
@@ -197,6 +199,8 @@ impl<W> Client<W> {
             boot: welcome.boot,
             next_seq: 1,
             window: size(welcome.window).min(self.config.limits.window),
+            request_bytes: size(welcome.request_bytes).min(self.config.limits.request_bytes),
+            reply_bytes: size(welcome.reply_bytes),
             max_message: size(welcome.max_message),
         });
     }

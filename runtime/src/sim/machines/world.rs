@@ -433,7 +433,7 @@ impl World {
         if self.healed || !self.rng.chance(self.plan.duplicates) {
             return;
         }
-        let Some((_, session, _)) = self.clients[client].machine.session() else { return };
+        let Some((_, session)) = self.clients[client].machine.session() else { return };
         self.again_later(way, client, session, bytes);
     }
 
@@ -460,7 +460,7 @@ impl World {
         let server = end.server;
         self.trace.note(self.now, 11, bytes.len() as u64);
         if way == Way::Down {
-            let same = end.machine.session().is_some_and(|(_, id, _)| id == session);
+            let same = end.machine.session().is_some_and(|(_, id)| id == session);
             if !same || !end.machine.is_welcome() || end.paused_until > self.now {
                 return Ok(());
             }

@@ -1,0 +1,106 @@
+//! HELLO and WELCOME on the server's side: which session a connection belongs to.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::driver::input::Input;
+use crate::driver::lock;
+use crate::driver::server::Server;
+use crate::driver::session::{Cell, LinkOut};
+use crate::id::SessionId;
+use crate::protocol::client::Violation;
+use crate::protocol::server::ServerSession;
+use crate::transport::Stream;
+use crate::wire::frame::{self, CloseCode, Frame, FrameError, Hello, decode};
+use crate::wire::send_buffer::SendBuffer;
+
+/// Why there is no handshake.
+pub(super) enum Refusal {
+    Io(io::Error),
+    Close(CloseCode, String),
+}
+
+/// Reads until HELLO is complete.
+pub(super) fn poll_hello(
+    server: &Server,
+    task: u64,
+    stream: &mut Stream,
+    input: &mut Input,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Hello, Refusal>> {
+    loop {
+        let bad = |error: FrameError| {
+            let code = match error {
+                FrameError::Version(_) => CloseCode::Version,
+                _ => CloseCode::Violation,
+            };
+            Refusal::Close(code, error.to_string())
+        };
+        if let Some((start, end)) = input.peek(0).map_err(bad)? {
+            let hello = match decode(input.bytes(start, end)).map_err(bad)? {
+                Frame::Hello(hello) => hello,
+                _ => return Poll::Ready(Err(bad(FrameError::Magic))),
+            };
+            input.consume(end);
+            return Poll::Ready(Ok(hello));
+        }
+        if server.is_closing(task, cx.waker()) {
+            return Poll::Ready(Err(Refusal::Io(io::ErrorKind::ConnectionAborted.into())));
+        }
+        match ready!(input.poll_read(cx, stream, server.clock.now())) {
+            Ok(()) => {}
+            Err(error) => return Poll::Ready(Err(Refusal::Io(error))),
+        }
+    }
+}
+
+/// Makes or resumes the session, attaches this link to it, and writes WELCOME.
+pub(super) fn welcome(
+    server: &Arc<Server>,
+    hello: &Hello,
+    io: Waker,
+) -> Result<Arc<Cell>, (CloseCode, &'static str)> {
+    if server.draining.load(Ordering::Acquire) {
+        return Err((CloseCode::Busy, "the server is shutting down"));
+    }
+    let limits = &server.limits;
+    let fresh = SessionId(server.entropy.next());
+    let mut sessions = lock(&server.sessions);
+    let belongs = |cell: &Arc<Cell>| cell.client == hello.client;
+    let make = |id| {
+        let (limits, budget) = (limits.clone(), server.budget.clone());
+        Arc::new(Cell::new(ServerSession::new(id, hello.client, limits, budget), server.clock))
+    };
+    if sessions.len() >= limits.sessions {
+        server.relieve(&mut sessions);
+    }
+    let welcomed = sessions
+        .welcome(hello, fresh, limits, belongs, make)
+        .map_err(|_| (CloseCode::Busy, "the server has too many sessions"))?;
+    let cell = welcomed.session;
+    let mut state = cell.lock();
+    if welcomed.resumed && hello.link <= state.session.link() {
+        return Err((CloseCode::Replaced, "a newer link of the session took over"));
+    }
+    let finished = match &hello.resume {
+        Some(resume) if welcomed.resumed => Some((resume.floor, &resume.ranges)),
+        _ => None,
+    };
+    let known = state
+        .session
+        .attach(hello.link, hello.max_message, finished)
+        .map_err(|Violation(what)| (CloseCode::Violation, what))?;
+    let greeting = sessions.greeting(hello, welcomed.id, welcomed.resumed, known, limits);
+    drop(sessions);
+    let mut out = SendBuffer::default();
+    frame::put_welcome(&greeting, out.small());
+    state.session.flush(&mut out);
+    let old = state.link.replace(LinkOut { number: hello.link, out, io, scheduled: true });
+    drop(state);
+    if let Some(old) = old {
+        old.io.wake();
+    }
+    Ok(cell)
+}

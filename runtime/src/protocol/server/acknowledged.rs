@@ -1,0 +1,102 @@
+//! What the client acknowledged: its records go, and nothing else makes a record go.
+
+use super::record::State;
+use super::{MAX_JUMP, ServerSession};
+use crate::id::Seq;
+use crate::protocol::client::Violation;
+use crate::time::Time;
+use crate::wire::frame::{self, Kind, Ranges};
+use crate::wire::send_buffer::SendBuffer;
+
+impl ServerSession {
+    /// CALL_ACK: all calls below `floor` and in `ranges` are finished at the client.
+    pub(crate) fn acknowledge(&mut self, floor: Seq, ranges: &Ranges) -> Result<(), Violation> {
+        self.finish_below(floor)?;
+        for &(start, end) in ranges {
+            if end > self.max.saturating_add(MAX_JUMP) {
+                return Err(Violation("an acknowledgement far ahead"));
+            }
+            self.forget(start, end);
+            self.finished.insert_range(start, end);
+        }
+        if self.finished.gaps() > self.limits.window + 1 {
+            return Err(Violation("acknowledgements with more gaps than the window allows"));
+        }
+        Ok(())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
+    pub(crate) fn next_timeout(&self) -> Time {
+        match self.unacknowledged {
+            Some(since) if self.attached => since + self.limits.ack_solicit,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// Asks the client to acknowledge what it has; one that never does breaks the protocol.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Time,
+        out: &mut SendBuffer,
+    ) -> Result<(), Violation> {
+        if self.next_timeout() <= now {
+            if self.solicitations >= MAX_SOLICITATIONS {
+                return Err(Violation("replies are never acknowledged"));
+            }
+            self.solicitations += 1;
+            self.unacknowledged = Some(now);
+            frame::put_empty(Kind::NeedAck, out.small());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn finish_below(&mut self, floor: Seq) -> Result<(), Violation> {
+        if floor > self.max.saturating_add(MAX_JUMP) {
+            return Err(Violation("a floor far ahead"));
+        }
+        let old = self.finished.floor();
+        if floor > old {
+            self.forget(old, floor);
+            self.finished.raise(floor);
+            // The floor passes calls that were given up before they came.
+            self.max = self.max.max(floor - 1);
+        }
+        Ok(())
+    }
+
+    /// Drops the records of finished calls; those that run go on as orphans.
+    fn forget(&mut self, start: Seq, end: Seq) {
+        if end.saturating_sub(start) <= 2 * self.records.len() as u64 {
+            for seq in start..end {
+                self.forget_one(seq);
+            }
+        } else {
+            let inside = self.records.keys().copied().filter(|seq| (start..end).contains(seq));
+            for seq in inside.collect::<Vec<_>>() {
+                self.forget_one(seq);
+            }
+        }
+    }
+
+    #[inline]
+    fn forget_one(&mut self, seq: Seq) {
+        let Some(record) = self.records.get_mut(&seq) else { return };
+        if let State::Answered { body, .. } = &record.state {
+            let bytes = body.bytes().len();
+            self.reply_bytes -= bytes;
+            self.budget.unsave(bytes);
+            self.records.remove(&seq);
+            self.solicitations = 0;
+            if self.records.len() == self.running {
+                self.unacknowledged = None;
+            }
+        } else if !record.orphan {
+            record.orphan = true;
+            self.orphans += 1;
+        }
+    }
+}
+
+/// How often a client that acknowledges nothing is asked before its link is closed.
+const MAX_SOLICITATIONS: u32 = 8;
