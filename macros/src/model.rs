@@ -86,13 +86,14 @@ impl Interface {
             auto
         });
         let supertraits = supertraits.cloned().collect();
+        let oneway = args.oneway.is_some();
         let methods = item.items.iter().filter_map(|item| match item {
             TraitItem::Fn(item) => {
                 let mut attributes = item.attrs.clone();
                 let args = Args::take(&mut attributes, errors);
                 let side = Side::Trait { has_body: item.default.is_some() };
                 let signature = Signature::read(&item.sig, side, errors)?;
-                let id = signature.id();
+                let id = signature.id(args.oneway.is_some() || oneway);
                 let body = item.default.clone().ok_or(item.semi_token.unwrap_or_default());
                 Some(Method { attributes, signature, body, args, id })
             }

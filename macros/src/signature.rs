@@ -129,9 +129,10 @@ impl Signature {
     }
 
     /// The method's id; see [`text::method_id`].
-    pub(crate) fn id(&self) -> u32 {
+    pub(crate) fn id(&self, oneway: bool) -> u32 {
         let types: Vec<&Type> = self.arguments.iter().map(|argument| &argument.ty).collect();
-        text::method_id(&self.name(), &types, &self.value, self.error.as_ref())
+        let result = (!oneway).then_some((&self.value, self.error.as_ref()));
+        text::method_id(&self.name(), &types, result)
     }
 
     /// Where generated code that needs something of a type has its place: the compiler then blames
@@ -413,7 +414,7 @@ mod tests {
             parse_quote!(async fn deposit(&self, b: u64) -> Result<u64, far::CallError<Frozen>>),
             parse_quote!(async fn r#deposit(&self, c: u64,) -> core::result::Result<u64, a::Frozen>),
         ];
-        let ids = ids.map(|written| read(&written, TRAIT).0.map(|signature| signature.id()));
+        let ids = ids.map(|written| read(&written, TRAIT).0.map(|signature| signature.id(false)));
         assert_eq!(ids, [ids[0]; 3]);
         assert_eq!(ids[0], Some(0x25b9_b73c));
     }

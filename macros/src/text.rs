@@ -19,19 +19,23 @@ use syn::{GenericArgument, Path, PathArguments, Type};
 ///   `String`;
 /// - lifetimes, attributes, trailing commas, `r#`, and parentheses around a single type are left
 ///   out, and so are angle brackets that are empty then: `Order<'_>` is `Order`;
-/// - there are no spaces, except one between two words that would run together: `&dyn Shape`.
+/// - there are no spaces, except one between two words that would run together: `&dyn Shape`;
+/// - a `oneway` method has no reply, and so no `->` and nothing after it: a caller that waits for one
+///   and a server that sends none do not find each other.
 ///
 /// `async fn deposit(&self, cents: u64) -> Result<u64, Frozen>` is hashed as
 /// `deposit(u64)->Result<u64,Frozen>`.
 pub(crate) fn method_id(
     name: &str,
     arguments: &[&Type],
-    value: &Type,
-    error: Option<&Type>,
+    result: Option<(&Type, Option<&Type>)>,
 ) -> u32 {
     let arguments: Vec<String> = arguments.iter().map(|argument| canonical(argument)).collect();
-    let error = error.map_or_else(|| String::from("Infallible"), canonical);
-    let text = format!("{name}({})->Result<{},{error}>", arguments.join(","), canonical(value));
+    let mut text = format!("{name}({})", arguments.join(","));
+    if let Some((value, error)) = result {
+        let error = error.map_or_else(|| String::from("Infallible"), canonical);
+        text.push_str(&format!("->Result<{},{error}>", canonical(value)));
+    }
     fnv1a(text.as_bytes())
 }
 
@@ -187,10 +191,10 @@ mod tests {
         let id = method_id(
             "deposit",
             &[&parse_quote!(u64)],
-            &parse_quote!(u64),
-            Some(&parse_quote!(Frozen)),
+            Some((&parse_quote!(u64), Some(&parse_quote!(Frozen)))),
         );
         assert_eq!(id, fnv1a(b"deposit(u64)->Result<u64,Frozen>"));
+        assert_eq!(method_id("ring", &[&parse_quote!(u8)], None), fnv1a(b"ring(u8)"));
         assert_eq!(fnv1a(b""), 0x811c_9dc5);
         assert_eq!(fnv1a(b"foobar"), 0xbf9c_f968); // from the test vectors of the hash's authors
     }

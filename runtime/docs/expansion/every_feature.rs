@@ -89,7 +89,7 @@ impl ShopProxy {
             &self.remote,
             const {
                 <dyn Shop as far::Interface>::DESCRIPTOR
-                    .position(far::__private::MethodId(0xb5c3f23c))
+                    .position(far::__private::MethodId(0x66c8635f))
             },
             (_lines,),
             |bytes| far::__private::decode(bytes),
@@ -157,7 +157,7 @@ impl far::Interface for dyn Shop {
             #[cfg(unix)]
             far::MethodDescriptor {
                 name: "note",
-                id: far::__private::MethodId(0xb5c3f23c),
+                id: far::__private::MethodId(0x66c8635f),
                 signature: "async fn note(&self, _lines: &[String])",
                 docs: "",
                 semantics: far::Semantics::Maybe,
@@ -207,7 +207,7 @@ impl far::Interface for dyn Shop {
                 })
             }
             #[cfg(unix)]
-            0xb5c3f23c => {
+            0x66c8635f => {
                 far::__private::Box::pin(async move {
                     match far::__private::decode::<
                         (far::__private::Vec<String>,),
