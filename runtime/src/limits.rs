@@ -32,6 +32,8 @@ pub struct Limits {
     pub send_buffer: usize,
     /// Connections that a node accepts. 16,384; more are closed at once.
     pub connections: usize,
+    /// Connections that a node accepts from one host. 4,096, since many clients may share an address.
+    pub connections_per_host: usize,
     /// Connections whose handshake is not finished. 1,024, apart from the others, so that silent peers cannot take the
     /// places of good ones.
     pub handshakes: usize,
@@ -65,8 +67,9 @@ pub struct Limits {
     pub ack_batch: usize,
     /// How long a server waits for the acknowledgement of a reply before it asks for it. 30 seconds.
     pub ack_solicit: Duration,
-    /// Protocol errors and unanswerable frames of one peer before its connection is closed. 1,000.
-    pub nuisances: usize,
+    /// Bytes of answers to control frames (pings, lookups, repeats, refusals) that wait for a peer beyond `send_buffer`
+    /// before its connection is closed: such answers are short, and a peer that reads never lets them pile up. 4 MiB.
+    pub control_backlog: usize,
 }
 
 impl Default for Limits {
@@ -81,6 +84,7 @@ impl Default for Limits {
             running_calls: 65_536,
             send_buffer: 1 << 20,
             connections: 16_384,
+            connections_per_host: 4096,
             handshakes: 1024,
             sessions: 65_536,
             names: 65_536,
@@ -96,7 +100,7 @@ impl Default for Limits {
             ack_delay: Duration::from_millis(50),
             ack_batch: 32,
             ack_solicit: Duration::from_secs(30),
-            nuisances: 1000,
+            control_backlog: 4 << 20,
         }
     }
 }

@@ -247,8 +247,13 @@ impl<'a> Connection<'a> {
             }
         };
         client.after_input(now, out);
+        let limits = self.link.limits();
+        let flooded = out.pending_small() > limits.send_buffer + limits.control_backlog;
         self.input.consume(done);
         state.leave_with(&mut self.woken);
+        if flooded {
+            return Err(invalid("the peer asks more than it reads"));
+        }
         result
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Server {
     /// Connections, and those of them whose handshake is not finished.
     pub(super) connections: AtomicUsize,
     pub(super) handshakes: AtomicUsize,
+    /// Connections by host.
+    pub(super) hosts: Mutex<HashMap<Box<str>, usize>>,
     pub(super) draining: AtomicBool,
     /// The process is dead, as far as anybody can see: nothing runs any further.
     pub(super) dead: AtomicBool,
@@ -73,6 +75,7 @@ impl Server {
             boot,
             connections: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
+            hosts: Mutex::default(),
             draining: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             relieved: Mutex::default(),

@@ -5,6 +5,7 @@
 
 mod handler;
 mod handshake;
+mod place;
 
 use std::future::Future;
 use std::io;
@@ -34,39 +35,33 @@ use crate::transport::Stream;
 use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup, decode};
 use crate::wire::send_buffer::SendBuffer;
 use handshake::{Refusal, poll_hello, welcome};
+use place::Place;
 
 /// Starts the task of a connection, unless there are too many.
 pub(super) fn spawn(server: &Arc<Server>, stream: Stream, peer: Arc<str>) {
-    let count = Count::new(server, |server| &server.connections);
-    let greeting = Count::new(server, |server| &server.handshakes);
-    let limits = &server.limits;
-    if count.number > limits.connections || greeting.number > limits.handshakes {
+    let Some(place) = Place::take(server, &peer) else {
         // Closed by being dropped: a peer that floods gets nothing more.
         tracing::warn!(peer = &*peer, "too many connections");
         return;
-    }
-    let Some(task) = server.enter() else { return };
-    let task = Task { server: server.clone(), number: task };
+    };
+    let server = server.clone();
     tokio::spawn(async move {
-        let server = task.server.clone();
-        let result = serve(&server, task.number, stream, peer.clone(), greeting).await;
-        if let Err(error) = result
+        if let Err(error) = serve(&server, place, stream, peer.clone()).await
             && error.kind() != io::ErrorKind::UnexpectedEof
         {
             tracing::debug!(peer = &*peer, %error, "a connection ended");
         }
-        drop(count);
     });
 }
 
 /// A connection from its first byte to its last.
 async fn serve(
     server: &Arc<Server>,
-    task: u64,
+    mut place: Place,
     mut stream: Stream,
     peer: Arc<str>,
-    greeting: Count,
 ) -> io::Result<()> {
+    let task = place.task();
     let now = server.clock.now();
     let mut input = Input::new(now);
     let greeted = tokio::time::timeout(
@@ -84,7 +79,7 @@ async fn serve(
         }
         Err(_) => return Err(io::ErrorKind::TimedOut.into()),
     };
-    drop(greeting);
+    place.greeted();
     let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let cell = match welcome(server, &hello, waker) {
         Ok(cell) => cell,
@@ -213,7 +208,15 @@ impl Serving {
             let frame = self.input.take(start, end);
             self.handle_frame(cx, now, frame)?;
         }
-        Ok(())
+        let limits = &self.server.limits;
+        let most = limits.send_buffer + limits.control_backlog;
+        let state = self.cell.lock();
+        match &state.link {
+            Some(link) if link.out.pending_small() > most => {
+                Err(io::Error::other("the peer asks more than it reads"))
+            }
+            _ => Ok(()),
+        }
     }
 
     #[inline]
@@ -428,39 +431,6 @@ impl Serving {
 
 fn timed_out(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
-}
-
-/// Counts one in until it is dropped.
-struct Count {
-    server: Arc<Server>,
-    counter: fn(&Server) -> &std::sync::atomic::AtomicUsize,
-    /// How many there are with this one.
-    number: usize,
-}
-
-impl Count {
-    fn new(server: &Arc<Server>, counter: fn(&Server) -> &std::sync::atomic::AtomicUsize) -> Count {
-        let number = counter(server).fetch_add(1, Ordering::AcqRel) + 1;
-        Count { server: server.clone(), counter, number }
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        (self.counter)(&self.server).fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// A connection's place among the tasks that are woken when the server ends.
-struct Task {
-    server: Arc<Server>,
-    number: u64,
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.server.leave(self.number);
-    }
 }
 
 /// Reads before other tasks get a turn.
