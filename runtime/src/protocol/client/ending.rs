@@ -37,7 +37,7 @@ impl<W> Client<W> {
 
     /// Ends a call before its answer came: fences it if its semantics has fences, and says what is known.
     pub(super) fn give_up(&mut self, now: Time, key: Key, why: Why, out: &mut SendBuffer) {
-        let link_up = self.link.is_up();
+        let link_up = self.link.is_welcome();
         let Some(slot) = self.slots.get_mut(key) else { return };
         match slot.state {
             State::Free | State::Resolving(_) => {}

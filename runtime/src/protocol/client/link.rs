@@ -45,6 +45,13 @@ pub(super) enum Link {
 }
 
 impl Link {
+    /// Whether the server hears what is said.
+    #[inline]
+    pub(super) fn is_welcome(&self) -> bool {
+        matches!(self, Link::Up { .. })
+    }
+
+    /// Whether the server takes calls.
     #[inline]
     pub(super) fn is_up(&self) -> bool {
         matches!(self, Link::Up { draining: false, .. })
@@ -247,7 +254,7 @@ impl<W> Client<W> {
 
     /// Whether the handshake of the newest link is finished.
     pub(crate) fn is_welcome(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
+        self.link.is_welcome()
     }
 
     pub(super) fn why_of(state: State) -> Why {

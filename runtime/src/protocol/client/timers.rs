@@ -27,7 +27,7 @@ impl<W> Client<W> {
             }
         };
         let ack = match self.acks.due() {
-            Some(due) if self.link.is_up() => due,
+            Some(due) if self.link.is_welcome() => due,
             _ => Time::NEVER,
         };
         self.next_deadline.min(ack).min(liveness)
@@ -35,7 +35,7 @@ impl<W> Client<W> {
 
     /// Does what is due.
     pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut SendBuffer) -> Health {
-        if self.link.is_up() && self.acks.due().is_some_and(|due| due <= now) {
+        if self.link.is_welcome() && self.acks.due().is_some_and(|due| due <= now) {
             self.acks.flush(out);
         }
         if self.next_deadline <= now {
