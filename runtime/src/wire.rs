@@ -3,4 +3,6 @@
 pub(crate) mod frame;
 pub(crate) mod payload;
 pub(crate) mod send_buffer;
+#[cfg(test)]
+mod tests;
 pub(crate) mod varint;
