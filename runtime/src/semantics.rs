@@ -4,8 +4,27 @@ use std::fmt;
 
 /// What a method promises about how often it runs when messages are lost, repeated or cut off, and when a side crashes.
 ///
-/// Declared per trait and per method: `#[remote(semantics = "at_most_once")]`. Ordered from the weakest to the
-/// strongest promise.
+/// Declared per trait and per method: `#[remote(semantics = "at_most_once")]`, which is the default. Ordered from the
+/// weakest to the strongest promise; a server that promises less than its client expects is refused with
+/// [`CallError::NoSuchMethod`](crate::CallError::NoSuchMethod).
+///
+/// How often the method runs, and what the caller is told: the result, or an error with this [`Execution`]:
+///
+/// | what happens | maybe | at_least_once | at_most_once |
+/// |---|---|---|---|
+/// | nothing goes wrong | once; result | once; result | once; result |
+/// | the request is lost | never; Unknown | once; result | once; result |
+/// | the reply is lost | once; Unknown | twice; result | once; result |
+/// | the request arrives twice | once; result | twice; result | once; result |
+/// | the server restarts in mid-call | once; Unknown | twice; result | once; Unknown |
+/// | the deadline passes in mid-call | once; Unknown | once; Unknown | once; Unknown |
+/// | the caller drops the call in mid-call | once; nothing | once; nothing | once; nothing |
+/// | no connection until the deadline | never; NotExecuted | never; NotExecuted | never; NotExecuted |
+///
+/// Each cell is one run of a test over real sockets. *Twice* stands for as often as it takes: once more for each further
+/// loss. Under at-least-once a copy of the request that was delayed on its way may run even after the caller was told.
+///
+/// `exactly_once` is not in this version: `#[remote]` refuses it with a compile error.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Semantics {
     /// The request is sent once and nothing more: the method runs once or never.
