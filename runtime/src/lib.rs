@@ -1,4 +1,166 @@
 //! Remote calls whose behaviour under failure is declared, enforced and proven.
+//!
+//! An interface is a trait, an object is an impl of it, and a call is a method call: over TCP or
+//! inside one process. What a method promises when messages are lost, repeated or cut off, or when
+//! a process is killed, stands in the trait. A call that gives no result says whether the method
+//! ran.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use std::time::Duration;
+//!
+//! use farcall::{CallError, Execution, remote};
+//!
+//! /// A bank account.
+//! #[remote(semantics = "at_most_once")]
+//! pub trait Account {
+//!     /// Adds `cents` and returns the new balance.
+//!     async fn deposit(&self, cents: u64) -> Result<u64, Frozen>;
+//!
+//!     /// The balance in cents. Reading twice does no harm.
+//!     #[remote(semantics = "at_least_once")]
+//!     async fn balance(&self) -> u64;
+//! }
+//!
+//! #[derive(Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
+//! #[error("the account is frozen")]
+//! pub struct Frozen;
+//!
+//! #[derive(Default)]
+//! struct Memory {
+//!     cents: AtomicU64,
+//! }
+//!
+//! #[remote]
+//! impl Account for Memory {
+//!     async fn deposit(&self, cents: u64) -> Result<u64, Frozen> {
+//!         Ok(self.cents.fetch_add(cents, Ordering::Relaxed) + cents)
+//!     }
+//!     async fn balance(&self) -> u64 {
+//!         self.cents.load(Ordering::Relaxed)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // server
+//! let server = farcall::serve("tcp://127.0.0.1:0", "alice", Memory::default()).await?;
+//!
+//! // client
+//! let alice: AccountProxy = farcall::connect(server.url("alice")).await?;
+//! assert_eq!(alice.deposit(500).await?, 500); // sent now, waits for the answer
+//! let pending = alice.deposit(250).start().await?; // sent now, the answer is collected later
+//! assert_eq!(pending.await?, 750);
+//! match alice.deposit(1).timeout(Duration::from_secs(2)).await {
+//!     Ok(balance) => println!("{balance}"),
+//!     Err(CallError::Method(Frozen)) => println!("frozen"),
+//!     Err(error) if error.execution() == Execution::NotExecuted => {
+//!         println!("safe to try again: {error}");
+//!     }
+//!     Err(error) => println!("it may have run: {error}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Promises
+//!
+//! A trait declares one of three [`Semantics`] for all its methods, a method may declare another:
+//!
+//! | `semantics = …` | the method runs | for |
+//! |---|---|---|
+//! | `"maybe"` | once or never; nothing is sent again | what is of no use when it is late |
+//! | `"at_least_once"` | until an answer came; perhaps more than once | reading, and what may be done twice |
+//! | `"at_most_once"`, the default | once or never, however often the request is sent again | everything else |
+//! | `"exactly_once"` | not in this version: a compile error | |
+//!
+//! The table in the docs of [`Semantics`] says what each of them does in each kind of failure; a
+//! test runs every cell of it over real sockets. A client reconnects by itself, and its session
+//! survives a broken connection: under at-least-once and at-most-once, a call that was lost on the
+//! way is sent again, and its caller sees nothing of it.
+//!
+//! # Failures
+//!
+//! A call returns `Result<T, CallError<E>>`: [`CallError::Method`] holds the method's own error,
+//! all others are the runtime's. [`CallError::execution`] sorts them by what a caller needs to
+//! know:
+//!
+//! | [`Execution`] | the method | the caller |
+//! |---|---|---|
+//! | `NotExecuted` | did not run and never will | can make the call again without harm |
+//! | `Executed` | ran, wholly or in part | has no result, and must not expect that nothing happened |
+//! | `Unknown` | may have run, or may yet run | asks, or makes a call that does no harm twice |
+//!
+//! A method that panics, a result that is too large, arguments that do not decode: that call alone
+//! fails. A method that fails because a call of its own failed is seen as one that ran and [failed
+//! within](CallError::FailedWithin).
+//!
+//! # Ways to wait
+//!
+//! A method of a proxy returns a [`Call`], a future that does nothing before it is awaited or
+//! started.
+//!
+//! | | waits for | on a full send buffer |
+//! |---|---|---|
+//! | `call.await` | the answer | waits |
+//! | [`call.blocking()`](Call::blocking) | the answer, parking the thread; an error in an async task | waits |
+//! | [`call.start().await`](Call::start), a [`Pending`] | only until the request is in the send buffer | waits |
+//! | [`call.try_start()`](Call::try_start), a [`Pending`] | nothing | [`CallError::BufferFull`] |
+//!
+//! A [`Pending`] can be awaited, waited for, polled, [cancelled](Pending::cancel) or
+//! [detached](Pending::detach); dropping it, or a call that has started, cancels it. Deadlines:
+//! [`Call::timeout`], [`Call::deadline`],
+//! [`Proxy::with_timeout`], `#[remote(timeout = "2s")]`, else [`Limits::default_timeout`].
+//!
+//! [`blocking`] serves programs without an async runtime of their own.
+//!
+//! # Nodes and names
+//!
+//! [`serve`] and [`connect`] make a [`Node`] each, on the current tokio runtime. A program that has several objects, serves
+//! and calls, sets [`Limits`] or ends in good order builds one itself:
+//!
+//! ```
+//! # use farcall::{Node, remote};
+//! # #[remote]
+//! # trait Echo { async fn say(&self, text: &str) -> String; }
+//! # struct Cave;
+//! # #[remote]
+//! # impl Echo for Cave { async fn say(&self, text: &str) -> String { text.to_owned() } }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let node = Node::builder().build();
+//! node.registry().bind("deep/cave", Cave)?;
+//! let here = node.listen("tcp://127.0.0.1:0").await?;
+//!
+//! let cave: EchoProxy = node.lookup(here.url("deep/cave")).await?;
+//! assert_eq!(cave.say("hello").await?, "hello");
+//! node.shutdown(std::time::Duration::from_secs(1)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Names live in the node's [`Registry`]: `bind`, `rebind`, `unbind`, `lookup`, `list`. Calls
+//! follow the name. From outside the registry is an object like others, [`RemoteRegistry`] at
+//! `farcall/registry`, which anybody may read and whom the program [allows](Registry::allow_remote)
+//! may change. An address is a [`Url`]: `tcp://host:port/name`, or `mem://node/name` inside one
+//! process.
+//!
+//! In a handler, [`Context::current`] says who calls, which call this is, how long the caller
+//! waits, and whether it has given up.
+//!
+//! # What is generated
+//!
+//! From `trait Account`, [`#[remote]`](macro@remote) makes the trait itself, object-safe and
+//! fallible, so that `dyn Account` means the same near and far; `AccountProxy`, which implements it
+//! and whose methods return [`Call`]s; the table from method ids to code; and a [`Descriptor`]. The
+//! page of [`remote`](macro@remote) shows a whole expansion. Adding, removing and reordering
+//! methods never reroutes a call; a changed signature is [`CallError::NoSuchMethod`].
+//!
+//! # Limits of this version
+//!
+//! No encryption and no authentication: use it where the network is trusted. `udp://`, groups,
+//! references to objects as values, and `exactly_once` are not in it; what needs them is a clear
+//! error.
 
 #[macro_use]
 mod canary;

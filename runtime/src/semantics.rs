@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-/// What a method promises about how often it runs when messages are lost, repeated or cut off, and when a side crashes.
+/// What a method promises about how often it runs when messages are lost, repeated or cut off, and
+/// when a side crashes.
 ///
-/// Declared per trait and per method: `#[remote(semantics = "at_most_once")]`, which is the default. Ordered from the
-/// weakest to the strongest promise; a server that promises less than its client expects is refused with
+/// Declared per trait and per method: `#[remote(semantics = "at_most_once")]`, which is the
+/// default. Ordered from the weakest to the strongest promise; a server that promises less than its
+/// client expects is refused with
 /// [`CallError::NoSuchMethod`](crate::CallError::NoSuchMethod).
 ///
-/// How often the method runs, and what the caller is told: the result, or an error with this [`Execution`]:
+/// How often the method runs, and what the caller is told: the result, or an error with this
+/// [`Execution`]:
 ///
 /// | what happens | maybe | at_least_once | at_most_once |
 /// |---|---|---|---|
@@ -21,21 +24,23 @@ use std::fmt;
 /// | the caller drops the call in mid-call | once; nothing | once; nothing | once; nothing |
 /// | no connection until the deadline | never; NotExecuted | never; NotExecuted | never; NotExecuted |
 ///
-/// Each cell is one run of a test over real sockets. *Twice* stands for as often as it takes: once more for each further
-/// loss. Under at-least-once a copy of the request that was delayed on its way may run even after the caller was told.
+/// Each cell is one run of a test over real sockets. *Twice* stands for as often as it takes: once
+/// more for each further loss. Under at-least-once a copy of the request that was delayed on its
+/// way may run even after the caller was told.
 ///
 /// `exactly_once` is not in this version: `#[remote]` refuses it with a compile error.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Semantics {
     /// The request is sent once and nothing more: the method runs once or never.
     Maybe,
-    /// The request is kept and sent again until a reply comes: after an answer the method ran, perhaps more than once.
+    /// The request is kept and sent again until a reply comes: after an answer the method ran,
+    /// perhaps more than once.
     AtLeastOnce,
-    /// As at-least-once, and the server recognises repeats and answers them from saved replies: the method runs once or
-    /// never, over any number of re-sends, reconnects and crashes.
+    /// As at-least-once, and the server recognises repeats and answers them from saved replies: the
+    /// method runs once or never, over any number of re-sends, reconnects and crashes.
     AtMostOnce,
-    /// Requests and replies are kept on stable storage on both sides, and a reply is saved in the transaction of its
-    /// effect: the effect happens once.
+    /// Requests and replies are kept on stable storage on both sides, and a reply is saved in the
+    /// transaction of its effect: the effect happens once.
     ExactlyOnce,
 }
 

@@ -1,6 +1,8 @@
-//! Holds `docs/protocol.md` against the code: the example conversation byte by byte, and the tables.
+//! Holds `docs/protocol.md` against the code: the example conversation byte by byte, and the
+//! tables.
 //!
-//! The conversation is what the machines say to each other, not frames that were put together for the document.
+//! The conversation is what the machines say to each other, not frames that were put together for
+//! the document.
 
 use std::fs;
 use std::sync::Arc;
@@ -253,7 +255,8 @@ impl Said {
     }
 }
 
-/// The frames of the document's conversation: a line that names one, then bytes with words behind them.
+/// The frames of the document's conversation: a line that names one, then bytes with words behind
+/// them.
 fn written_conversation(document: &str) -> Vec<(String, Vec<u8>)> {
     let block = document.split("```conversation\n").nth(1).expect("the document has the block");
     let block = block.split("```").next().unwrap_or_default();
