@@ -53,6 +53,9 @@ pub(crate) struct Target {
 /// Nothing happens before it is awaited, started or blocked on. Once it has started, dropping it
 /// cancels the call. It borrows nothing, so it can be spawned, joined and kept.
 ///
+/// Its answer is the method's result or a [`CallError`], whose
+/// [`execution`](CallError::execution) says whether the method ran.
+///
 /// | | waits for | on a full send buffer |
 /// |---|---|---|
 /// | `call.await` | the answer | waits |

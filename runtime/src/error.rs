@@ -67,9 +67,10 @@ pub enum CallError<E = Infallible> {
         source: Arc<io::Error>,
     },
 
-    /// The method panicked, or its task was ended, after it had begun.
+    /// The method panicked, or its task was ended, after it had begun. It ran in part.
     Panicked {
-        /// The panic's message, if it had one.
+        /// What the server says of it. The panic's own message may be secret and stays in the
+        /// server's log.
         reason: Box<str>,
     },
     /// The method failed because a call that it made itself failed: it ran, and failed within.
@@ -77,13 +78,14 @@ pub enum CallError<E = Infallible> {
         /// What failed inside the method.
         reason: Box<str>,
     },
-    /// The method ran, but its result was too large, could not be encoded, or could not be decoded here.
+    /// The method ran, but its result was too large, could not be encoded, or could not be decoded
+    /// here. Making the call again runs the method again.
     BadReply {
         /// What was wrong with it.
         reason: Box<str>,
     },
 
-    /// No answer by the deadline.
+    /// No answer by the deadline. It may have run, or may yet run: `execution` says what is known.
     DeadlineExceeded {
         /// How long the caller had waited.
         waited: Duration,
@@ -105,17 +107,17 @@ pub enum CallError<E = Infallible> {
     ServerRestarted,
     /// The server gave up the session after the client had been silent for too long. The call may have run.
     SessionExpired,
-    /// The caller cancelled the call.
+    /// The caller cancelled the call. `execution` says what the server made of it.
     Cancelled {
         /// Whether the method ran, as far as is known.
         execution: Execution,
     },
-    /// This node was shut down, or its runtime ended.
+    /// This node was shut down, or its runtime ended. A call that had been sent may have run.
     Closed {
         /// Whether the method ran, as far as is known.
         execution: Execution,
     },
-    /// The peer broke the protocol.
+    /// The peer broke the protocol: a defect of one side. A call that had been sent may have run.
     Protocol {
         /// What it did.
         reason: Box<str>,

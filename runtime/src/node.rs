@@ -137,7 +137,8 @@ impl Node {
     /// tells which. Must be called inside a tokio runtime, which then runs the handlers.
     ///
     /// # Errors
-    /// [`ServeError`] if the address cannot be used or is taken.
+    /// [`ServeError::Address`] if the address cannot be used, [`ServeError::Listen`] if it is taken or
+    /// not this machine's, [`ServeError::NoRuntime`] outside a runtime.
     pub async fn listen(&self, url: impl IntoUrl) -> Result<Listening, ServeError> {
         let url = url.into_url()?;
         url.address().check_usable()?;
@@ -151,12 +152,21 @@ impl Node {
         Ok(Listening { node: self.clone(), address })
     }
 
-    /// A proxy of the object that `url` names. Connects if this node has no connection there yet, and asks the server
-    /// for the object. Must be called inside a tokio runtime, which then runs the connection.
+    /// A proxy of the object that `url` names. Connects if this node has no connection there yet, and
+    /// asks the server for the object, for at most [`Limits::default_timeout`]. Must be called inside
+    /// a tokio runtime, which then runs the connection.
+    ///
+    /// The proxy stays valid when the connection breaks, and when the server is restarted. A method
+    /// that the server lacks fails when it is called.
     ///
     /// # Errors
-    /// [`CallError::Unreachable`] if no connection can be made, [`CallError::NoSuchObject`] if the server has no such
-    /// object; nothing ran in any case.
+    /// No method runs here, so no error leaves a doubt.
+    /// - [`CallError::BadAddress`] if the URL names no object or no transport of this version;
+    /// - [`CallError::Unreachable`] if no connection can be made: nobody waits for the next attempt;
+    /// - [`CallError::NoSuchObject`] if nothing is bound to the name, or another interface;
+    /// - [`CallError::Busy`] if too many objects of that server were looked up;
+    /// - [`CallError::DeadlineExceeded`] if the server does not answer in time;
+    /// - [`CallError::Closed`] if this node was shut down, or there is no runtime.
     pub async fn lookup<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
         let object = url.require_object().map_err(CallError::BadAddress)?;
@@ -409,8 +419,11 @@ pub async fn serve_as<I: ?Sized + Interface>(
 
 /// Connects to an object from a node of its own, which lives as long as the proxy and its clones.
 ///
+/// The node runs on the current tokio runtime; [`Proxy::node`] gives it, for
+/// [`shutdown`](Node::shutdown).
+///
 /// # Errors
-/// As [`Node::lookup`].
+/// As [`Node::lookup`]; no method ran.
 pub async fn connect<P: Proxy>(url: impl IntoUrl) -> Result<P, CallError> {
     Node::builder().build().lookup(url).await
 }

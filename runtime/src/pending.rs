@@ -54,7 +54,7 @@ impl<T, E> Pending<T, E> {
     ///
     /// # Errors
     /// Those of the call, and [`CallError::BlockingInAsync`] inside an async task, where the call
-    /// is cancelled.
+    /// is cancelled and may have run.
     pub fn wait(self) -> Result<T, CallError<E>> {
         if in_async_task() {
             return Err(CallError::BlockingInAsync { execution: Execution::Unknown });
@@ -79,7 +79,7 @@ impl<T, E> Pending<T, E> {
     ///
     /// # Errors
     /// Those of the call, and [`CallError::BlockingInAsync`] inside an async task, where the call
-    /// goes on.
+    /// goes on and may run.
     pub fn wait_for(&mut self, duration: Duration) -> Option<Result<T, CallError<E>>> {
         if in_async_task() {
             return Some(Err(CallError::BlockingInAsync { execution: Execution::Unknown }));
