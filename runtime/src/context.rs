@@ -56,8 +56,9 @@ pub struct NoContext {}
 /// Tells a handler that nobody waits for its result any more: the caller cancelled, or the deadline
 /// has passed.
 ///
-/// A request, not force: the handler goes on until it returns. Cheap to clone; may be kept and sent
-/// elsewhere.
+/// A request, not force: the handler goes on until it returns. A caller that gives up before its
+/// deadline says so under at-most-once only; under the other semantics the deadline alone is known.
+/// Cheap to clone; may be kept and sent elsewhere.
 #[derive(Clone)]
 pub struct Cancellation {
     flag: Arc<Flag>,
