@@ -45,6 +45,7 @@ fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
         ("calls fenced by RESOLVE", events.fenced, 200),
         ("frames on links that were replaced", events.on_old_links, 200),
         ("messages in fragments", events.assembled, 5_000),
+        ("messages refused at their first fragment", events.refused_pieces, 200),
         ("orderly shutdowns", events.drains, 3_000),
     ] {
         assert!(times >= least, "{what}: {times}, expected {least} at least");

@@ -157,7 +157,8 @@ impl World {
             Frame::Fragment(fragment) => {
                 let end = &mut self.clients[client].end;
                 match end.assembly.accept(self.now, fragment) {
-                    Assembled::Unfinished | Assembled::Refused { .. } => Ok(()),
+                    Assembled::Unfinished => Ok(()),
+                    Assembled::Refused => Err(violation("client", &"a reply over the limit")),
                     Assembled::Violation(text) => Err(violation("client", &text)),
                     Assembled::Whole(message) => {
                         self.events_counted.assembled += 1;

@@ -15,7 +15,9 @@ use crate::protocol::server::{Admission, ProcessBudget, ServerSession, Sessions,
 use crate::sim::oracle::broken;
 use crate::sim::rng::Rng;
 use crate::time::Time;
-use crate::wire::frame::{self, BoundResult, Call, Frame, Hello, Kind, ReplyStatus, Verdict};
+use crate::wire::frame::{
+    self, BoundResult, Call, Fragment, Frame, Hello, Kind, ReplyStatus, Verdict,
+};
 use crate::wire::send_buffer::SendBuffer;
 
 /// One server over all its runs.
@@ -166,19 +168,8 @@ impl World {
                 self.settle_server_end(pipe);
                 Ok(())
             }
-            (Frame::Fragment(fragment), Some(_)) => {
-                let assembled = end.assembly.accept(self.now, fragment);
-                if end.assembly.bytes() > ASSEMBLY_BYTES {
-                    return Err(broken("I9", "more unfinished bytes than allowed"));
-                }
-                match assembled {
-                    Assembled::Unfinished | Assembled::Refused { .. } => Ok(()),
-                    Assembled::Violation(text) => Err(violation("server", &text)),
-                    Assembled::Whole(message) => {
-                        self.events_counted.assembled += 1;
-                        self.link_frame(pipe, &message)
-                    }
-                }
+            (Frame::Fragment(fragment), Some((cell, _))) => {
+                self.server_fragment(pipe, cell, fragment)
             }
             (Frame::Call(_), Some((cell, _))) if self.is_overtaken(server, cell, bytes) => Ok(()),
             (_, Some((cell, _))) => {
@@ -192,6 +183,35 @@ impl World {
                 Ok(())
             }
             (_, None) => Err(violation("server", &"a frame before HELLO")),
+        }
+    }
+
+    /// A piece of a large call; now and then there is no room for it.
+    fn server_fragment(&mut self, pipe: usize, cell: usize, fragment: &Fragment<'_>) -> Step {
+        let room = !self.rng.chance(self.plan.odd / 4);
+        let server = self.pipes[pipe].server;
+        let Some(end) = &mut self.pipes[pipe].served else { return Ok(()) };
+        let assembled = end.assembly.accept_if(room, self.now, fragment);
+        if end.assembly.bytes() > ASSEMBLY_BYTES {
+            return Err(broken("I9", "more unfinished bytes than allowed"));
+        }
+        match assembled {
+            Assembled::Unfinished => Ok(()),
+            Assembled::Violation(text) => Err(violation("server", &text)),
+            Assembled::Whole(message) => {
+                self.events_counted.assembled += 1;
+                self.link_frame(pipe, &message)
+            }
+            Assembled::Refused => {
+                self.events_counted.refused_pieces += 1;
+                let mut nowhere = SendBuffer::default();
+                let cell = &mut self.servers[server].cells[cell];
+                let out = if cell.newest == Some(pipe) { &mut end.out } else { &mut nowhere };
+                let refused =
+                    cell.session.refuse(self.now, fragment.seq, FailureCode::Busy, "full", out);
+                self.settle_server_end(pipe);
+                refused.map_err(|error| violation("server", &error.0))
+            }
         }
     }
 
