@@ -7,6 +7,7 @@
 mod acknowledged;
 mod answers;
 mod budget;
+mod planted;
 mod record;
 mod replay;
 mod sessions;
@@ -166,6 +167,9 @@ impl ServerSession {
             frame::put_seq(Kind::Stale, seq, out.small());
             return Ok(Admission::Handled);
         }
+        if cfg_canary!("repeats_are_known_by_time") {
+            self.drop_old_answers(now);
+        }
         if seq <= self.max && self.records.contains_key(&seq) {
             if cfg_canary!("duplicates_run") {
                 return Ok(Admission::Run);
@@ -222,7 +226,8 @@ impl ServerSession {
         }
         self.check_new(seq)?;
         self.max = self.max.max(seq);
-        if !self.replay.has_seen(seq) && !self.ran.has_seen(seq) {
+        // Under at-least-once it may have run before, and be sent again since the answer was lost.
+        if !self.replay.has_seen(seq) {
             self.save_refusal(now, seq, code, text, out);
         }
         Ok(())

@@ -99,6 +99,8 @@ pub struct Events {
     pub on_old_links: u64,
     /// Messages that travelled in fragments and arrived.
     pub assembled: u64,
+    /// Messages that were refused at their first fragment.
+    pub refused_pieces: u64,
     /// Orderly shutdowns.
     pub drains: u64,
 }
@@ -240,6 +242,7 @@ impl Events {
         self.fenced += other.fenced;
         self.on_old_links += other.on_old_links;
         self.assembled += other.assembled;
+        self.refused_pieces += other.refused_pieces;
         self.drains += other.drains;
     }
 }

@@ -108,8 +108,10 @@ impl<W> Client<W> {
                 continue;
             }
             if slot.link == self.link_number && slot.attempt > 0 {
-                let left = slot.position <= accepted && !out.has_unsent(slot.seq);
-                slot.sent_before |= left || cfg_canary!("partly_written_is_sent_twice");
+                let left = slot.position <= accepted
+                    && !out.has_unsent(slot.seq)
+                    && !cfg_canary!("what_left_counts_as_never_sent");
+                slot.sent_before |= left;
                 if !left && !slot.sent_before {
                     slot.attempt = 0;
                 }
@@ -144,10 +146,10 @@ impl<W> Client<W> {
             Link::Greeting { nonce, .. } if nonce == welcome.nonce => {}
             _ => return Err(Violation("WELCOME that answers no HELLO of this link")),
         }
-        let same = self
-            .session
-            .as_ref()
-            .is_some_and(|session| session.id == welcome.session && session.boot == welcome.boot);
+        let same = self.session.as_ref().is_some_and(|session| {
+            let boot = session.boot == welcome.boot || cfg_canary!("boots_are_not_compared");
+            session.id == welcome.session && boot
+        });
         if welcome.resumed != same {
             return Err(Violation("WELCOME that resumes another session than asked for"));
         }
@@ -169,6 +171,11 @@ impl<W> Client<W> {
             let Some(slot) = self.slots.at_mut(index) else { continue };
             if slot.state == State::Sent && !holds(known, slot.seq) {
                 slot.state = State::Queued;
+                if cfg_canary!("resending_takes_a_new_number") {
+                    self.by_seq.remove(&slot.seq);
+                    self.acks.finished(slot.seq, 0, Time::NEVER);
+                    slot.seq = 0;
+                }
                 again.extend(self.slots.key(index));
             }
         }

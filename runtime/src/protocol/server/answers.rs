@@ -58,13 +58,16 @@ impl ServerSession {
         body: &mut Vec<u8>,
         out: Option<&mut SendBuffer>,
     ) {
-        let (status, saved) = match self.too_large(body.len()) {
+        let (status, saved) = match self.too_large(body.len()).or(self.too_many(body.len())) {
             Some(text) => {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
             None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
             None => (status, Body::of(body)),
         };
+        if cfg_canary!("pressure_drops_one_answer") {
+            self.drop_one_answer();
+        }
         self.count_saved(now, &saved);
         if let Some(record) = self.records.get_mut(&seq) {
             record.state = State::Answered { status, body: saved };
@@ -107,6 +110,14 @@ impl ServerSession {
         } else {
             None
         }
+    }
+
+    /// Why this session cannot save so large a result, if it cannot: each running call keeps its reserve.
+    fn too_many(&self, bytes: usize) -> Option<&'static str> {
+        let reserve = self.limits.reply_reserve;
+        let used = self.reply_bytes + self.running * reserve;
+        let over = bytes > reserve && used + bytes > self.limits.reply_bytes;
+        over.then_some("the session has no room to save so large a result")
     }
 
     /// Sends a reply that is not kept.

@@ -58,12 +58,12 @@ impl<S: Clone> Sessions<S> {
             return Err(HandshakeError::Full);
         }
         let id = match &hello.resume {
-            Some(resume) if cfg_canary!("unknown_sessions_are_made_anew") => resume.session,
+            Some(resume) if makes_anew() => resume.session,
             _ => fresh,
         };
         let session = make(id);
         self.sessions.insert(id, session.clone());
-        let resumed = cfg_canary!("unknown_sessions_are_made_anew") && hello.resume.is_some();
+        let resumed = makes_anew() && hello.resume.is_some();
         Ok(Welcomed { session, resumed, id })
     }
 
@@ -111,4 +111,10 @@ impl<S: Clone> Sessions<S> {
     pub(crate) fn len(&self) -> usize {
         self.sessions.len()
     }
+}
+
+/// Two planted bugs: with the second, the client does not see the difference either.
+fn makes_anew() -> bool {
+    [cfg_canary!("unknown_sessions_are_made_anew"), cfg_canary!("boots_are_not_compared")]
+        .contains(&true)
 }

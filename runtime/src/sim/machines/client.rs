@@ -7,6 +7,7 @@ use super::caller::{INTERFACE, Made, Past, Patience};
 use super::network::{End, Pipe, Stream, Way};
 use super::world::{Event, Step, World, violation};
 use crate::error::CallError;
+use crate::limits::Limits;
 use crate::protocol::assembly::Assembled;
 use crate::protocol::client::{Answered, Client, Health, NewCall, NotStarted};
 use crate::semantics::{Execution, Semantics};
@@ -79,7 +80,6 @@ impl World {
         self.pipes.push(Pipe {
             client,
             server,
-            run: self.servers[server].run,
             up: Stream::new(),
             down: Stream::new(),
             welcomed: Past::default(),
@@ -157,7 +157,8 @@ impl World {
             Frame::Fragment(fragment) => {
                 let end = &mut self.clients[client].end;
                 match end.assembly.accept(self.now, fragment) {
-                    Assembled::Unfinished | Assembled::Refused { .. } => Ok(()),
+                    Assembled::Unfinished => Ok(()),
+                    Assembled::Refused => Err(violation("client", &"a reply over the limit")),
                     Assembled::Violation(text) => Err(violation("client", &text)),
                     Assembled::Whole(message) => {
                         self.events_counted.assembled += 1;
@@ -250,11 +251,11 @@ impl World {
             let patience = self.calls[call as usize].patience;
             format!("client {client}: call {call} {task:?} {patience:?}")
         });
-        self.start_call(call)?;
+        self.start_call(call, None)?;
         self.settle_client(client)
     }
 
-    fn start_call(&mut self, call: u32) -> Step {
+    fn start_call(&mut self, call: u32, mut woken: Option<u64>) -> Step {
         let made = &self.calls[call as usize];
         let client = made.client;
         let arguments = made.task.to_arguments();
@@ -280,10 +281,11 @@ impl World {
                 }
                 Err(NotStarted::Failed(error)) => return self.told_error(call, &error),
                 Err(NotStarted::Full) => {
-                    if let Some(number) = end.machine.block(&end.end.out, None, call) {
+                    if let Some(number) = end.machine.block(&end.end.out, woken, call) {
                         end.blocked.push((call, number));
                         return Ok(());
                     }
+                    woken = None;
                 }
             }
         }
@@ -314,8 +316,9 @@ impl World {
         }
         let client = self.calls[call as usize].client;
         let blocked = &mut self.clients[client].blocked;
-        blocked.retain(|&(waiting, _)| waiting != call);
-        if self.calls[call as usize].ended { Ok(()) } else { self.start_call(call) }
+        let place = blocked.iter().position(|&(waiting, _)| waiting == call);
+        let number = place.map(|place| blocked.swap_remove(place).1);
+        if self.calls[call as usize].ended { Ok(()) } else { self.start_call(call, number) }
     }
 
     /// The caller does something.
@@ -380,7 +383,11 @@ impl World {
         {
             return Err(broken("I3", format!("call {call} is said to have begun, and has not")));
         }
-        if error.execution() == Execution::Executed && !made.task.asked_for(error) {
+        let no_room = matches!(error, CallError::BadReply { .. })
+            && made.task.is_large()
+            && self.plan.limits.reply_bytes < Limits::default().reply_bytes;
+        let as_asked = no_room || made.task.asked_for(error);
+        if error.execution() == Execution::Executed && !as_asked {
             return Err(broken("I4", format!("call {call} failed without cause: {error}")));
         }
         self.told(call, Told::Failed(error.execution()), refusal)

@@ -23,8 +23,6 @@ pub(super) enum Way {
 pub(super) struct Pipe {
     pub(super) client: usize,
     pub(super) server: usize,
-    /// Which run of the server.
-    pub(super) run: u32,
     pub(super) up: Stream,
     pub(super) down: Stream,
     /// What had happened to client and server when the server answered HELLO.

@@ -102,9 +102,12 @@ impl Faults {
 
 /// Small limits, so that runs reach them.
 fn limits(rng: &mut Rng) -> Limits {
+    let window = rng.pick(&[1, 2, 5, 16, 1024]);
     Limits {
         message: 400 << 10,
-        window: rng.pick(&[1, 2, 5, 16, 1024]),
+        window,
+        request_bytes: rng.pick(&[50, 250_000, 64 << 20]),
+        reply_bytes: rng.pick(&[window * (64 << 10) + 140_000, 64 << 20]),
         send_buffer: rng.pick(&[100, 4 << 10, 1 << 20]),
         session_ttl: TTL,
         default_timeout: None,

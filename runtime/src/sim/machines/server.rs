@@ -11,13 +11,13 @@ use super::world::{Event, Step, World, violation};
 use crate::error::FailureCode;
 use crate::id::{Boot, NodeId, Seq, SessionId};
 use crate::protocol::assembly::Assembled;
-use crate::protocol::server::{
-    Admission, HandshakeError, ProcessBudget, ServerSession, Sessions, Target,
-};
+use crate::protocol::server::{Admission, ProcessBudget, ServerSession, Sessions, Target};
 use crate::sim::oracle::broken;
 use crate::sim::rng::Rng;
 use crate::time::Time;
-use crate::wire::frame::{self, BoundResult, Call, Frame, Hello, Kind, ReplyStatus, Verdict};
+use crate::wire::frame::{
+    self, BoundResult, Call, Fragment, Frame, Hello, Kind, ReplyStatus, Verdict,
+};
 use crate::wire::send_buffer::SendBuffer;
 
 /// One server over all its runs.
@@ -168,19 +168,8 @@ impl World {
                 self.settle_server_end(pipe);
                 Ok(())
             }
-            (Frame::Fragment(fragment), Some(_)) => {
-                let assembled = end.assembly.accept(self.now, fragment);
-                if end.assembly.bytes() > ASSEMBLY_BYTES {
-                    return Err(broken("I9", "more unfinished bytes than allowed"));
-                }
-                match assembled {
-                    Assembled::Unfinished | Assembled::Refused { .. } => Ok(()),
-                    Assembled::Violation(text) => Err(violation("server", &text)),
-                    Assembled::Whole(message) => {
-                        self.events_counted.assembled += 1;
-                        self.link_frame(pipe, &message)
-                    }
-                }
+            (Frame::Fragment(fragment), Some((cell, _))) => {
+                self.server_fragment(pipe, cell, fragment)
             }
             (Frame::Call(_), Some((cell, _))) if self.is_overtaken(server, cell, bytes) => Ok(()),
             (_, Some((cell, _))) => {
@@ -194,6 +183,35 @@ impl World {
                 Ok(())
             }
             (_, None) => Err(violation("server", &"a frame before HELLO")),
+        }
+    }
+
+    /// A piece of a large call; now and then there is no room for it.
+    fn server_fragment(&mut self, pipe: usize, cell: usize, fragment: &Fragment<'_>) -> Step {
+        let room = !self.rng.chance(self.plan.odd / 4);
+        let server = self.pipes[pipe].server;
+        let Some(end) = &mut self.pipes[pipe].served else { return Ok(()) };
+        let assembled = end.assembly.accept_if(room, self.now, fragment);
+        if end.assembly.bytes() > ASSEMBLY_BYTES {
+            return Err(broken("I9", "more unfinished bytes than allowed"));
+        }
+        match assembled {
+            Assembled::Unfinished => Ok(()),
+            Assembled::Violation(text) => Err(violation("server", &text)),
+            Assembled::Whole(message) => {
+                self.events_counted.assembled += 1;
+                self.link_frame(pipe, &message)
+            }
+            Assembled::Refused => {
+                self.events_counted.refused_pieces += 1;
+                let mut nowhere = SendBuffer::default();
+                let cell = &mut self.servers[server].cells[cell];
+                let out = if cell.newest == Some(pipe) { &mut end.out } else { &mut nowhere };
+                let refused =
+                    cell.session.refuse(self.now, fragment.seq, FailureCode::Busy, "full", out);
+                self.settle_server_end(pipe);
+                refused.map_err(|error| violation("server", &error.0))
+            }
         }
     }
 
@@ -223,10 +241,7 @@ impl World {
             |&cell| cells[cell].session.client() == hello.client,
             |_| count,
         );
-        let welcomed = match welcomed {
-            Ok(welcomed) => welcomed,
-            Err(HandshakeError::Full) => return Ok(()),
-        };
+        let Ok(welcomed) = welcomed else { return Ok(()) };
         if welcomed.session == count {
             let (limits, budget) = (limits.clone(), budget.clone());
             cells.push(Cell {
@@ -277,10 +292,11 @@ impl World {
         frame: &Frame<'_>,
     ) -> Step {
         let mut nowhere = SendBuffer::default();
+        let heard = self.is_heard(server, cell, pipe);
         let Cell { session, newest, handles, .. } = &mut self.servers[server].cells[cell];
         let newest = *newest;
         let end = newest.and_then(|pipe| self.pipes[pipe].served.as_mut());
-        let out = end.map_or(&mut nowhere, |end| &mut end.out);
+        let out = end.filter(|_| heard).map_or(&mut nowhere, |end| &mut end.out);
         let outcome = match frame {
             Frame::Call(call) => return self.server_call(server, cell, pipe, call),
             Frame::CallAck { floor, ranges } => session.acknowledge(*floor, ranges),
@@ -302,6 +318,12 @@ impl World {
         outcome.map_err(|error| violation("server", &error.0))
     }
 
+    /// Whether what is answered at once reaches the client: it may be lost for what an older link brings.
+    fn is_heard(&mut self, server: usize, cell: usize, pipe: Option<usize>) -> bool {
+        let newest = self.servers[server].cells[cell].newest;
+        pipe.is_none() || newest == pipe || self.rng.chance(500)
+    }
+
     fn server_call(
         &mut self,
         server: usize,
@@ -313,10 +335,11 @@ impl World {
             return Err(broken("I3", "arguments arrive otherwise than they were sent"));
         };
         let mut nowhere = SendBuffer::default();
+        let heard = self.is_heard(server, cell, pipe);
         let Cell { session, newest, handles, .. } = &mut self.servers[server].cells[cell];
         let newest = *newest;
         let end = newest.and_then(|pipe| self.pipes[pipe].served.as_mut());
-        let out = end.map_or(&mut nowhere, |end| &mut end.out);
+        let out = end.filter(|_| heard).map_or(&mut nowhere, |end| &mut end.out);
         let target = if !handles.contains(&call.handle) {
             Target::Refused { code: FailureCode::NoSuchObject, text: "no such object" }
         } else if task.behaviour == Behaviour::Refusable && self.rng.chance(700) {
@@ -477,7 +500,8 @@ impl World {
             let running = session.running();
             return Err(broken("I9", format!("{saved} saved, {running} running, over the window")));
         }
-        if bytes > limits.reply_bytes {
+        // The texts of refusals are counted, and nothing is refused for their sake.
+        if bytes > limits.reply_bytes + limits.window * 64 {
             return Err(broken("I9", format!("{bytes} bytes of saved replies")));
         }
         Ok(())

@@ -1,0 +1,14 @@
+//! Runs so many seeds of the simulation and says what came of them: `simulate 2000`.
+//!
+//! The test `canaries` builds it with the planted bugs and runs it once for each.
+
+use farcall::sim::machines::{Config, run_many};
+
+fn main() {
+    let seeds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let summary = run_many(1..seeds + 1, 2, &Config::default());
+    match summary.failure.and_then(|failure| Some((failure.seed, failure.broken?))) {
+        Some((seed, broken)) => println!("seed {seed}: {broken}"),
+        None => println!("all {} kept", summary.runs),
+    }
+}

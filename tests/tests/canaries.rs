@@ -1,0 +1,91 @@
+//! The simulation finds every bug that is planted in the machines.
+//!
+//! A simulation that finds nothing proves nothing. The planted bugs exist only in a build of their own.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Each planted bug; `cfg_canary!` marks its place in the code.
+const PLANTED: &[&str] = &[
+    "acknowledged_calls_are_not_noted",
+    "boots_are_not_compared",
+    "duplicates_run",
+    "finished_calls_are_new",
+    "goaway_names_no_calls",
+    "maybe_without_replay_window",
+    "new_number_after_restart",
+    "older_links_take_over",
+    "panic_resets_the_record",
+    "pressure_drops_one_answer",
+    "refusals_are_forgotten",
+    "repeats_are_known_by_time",
+    "replies_free_their_slots",
+    "resending_takes_a_new_number",
+    "resolve_does_not_fence",
+    "runs_while_draining",
+    "unknown_sessions_are_made_anew",
+    "what_left_counts_as_never_sent",
+];
+
+/// Seeds within which each must be found.
+const SEEDS: &str = "2000";
+
+#[test]
+fn every_planted_bug_is_found_and_without_one_nothing_is() {
+    let simulate = build();
+    let run = |canary: &str| {
+        let run = Command::new(&simulate).arg(SEEDS).env("FARCALL_CANARY", canary).output();
+        said(&run.expect("the build made it"))
+    };
+    assert_eq!(run("none"), format!("all {SEEDS} kept"));
+    let mut missed = Vec::new();
+    for &canary in PLANTED {
+        let found = run(canary);
+        println!("{canary:34} {found}");
+        if !found.starts_with("seed ") {
+            missed.push(canary);
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn the_list_names_every_planted_bug_of_the_code() {
+    let runtime = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../runtime/src");
+    let mut named: Vec<String> = Vec::new();
+    let mut folders = vec![runtime];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder of the workspace").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if let Ok(code) = std::fs::read_to_string(entry.path()) {
+                let places = code.split("cfg_canary!(\"").skip(1);
+                named.extend(places.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+    named.retain(|name| name != "name");
+    named.sort();
+    named.dedup();
+    assert_eq!(named, PLANTED);
+}
+
+/// Builds the simulation with all planted bugs, none of them active, beside the workspace's other builds.
+fn build() -> PathBuf {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("canaries");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--offline", "-p", "farcall-tests", "--bin", "simulate", "--target-dir"])
+        .arg(&target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("RUSTFLAGS", "--cfg farcall_canary")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .expect("cargo runs this test");
+    let text = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{text}");
+    target.join("debug").join(format!("simulate{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
