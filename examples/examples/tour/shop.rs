@@ -1,0 +1,95 @@
+//! The interface of the tour, and the object behind it: it notes in a file that it began to run.
+//!
+//! The tour prints the part between the markers as it stands here.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use farcall::remote;
+use serde::{Deserialize, Serialize};
+
+// shown: begin
+/// Three methods that differ in what they promise when messages are lost or a side crashes.
+#[remote]
+pub trait Shop {
+    /// Somebody came in. Sent once: it runs once or never.
+    #[remote(semantics = "maybe")]
+    async fn visit(&self, call: u64) -> Receipt;
+
+    /// Sets a price. Sent again until it is answered: it runs once or more often.
+    #[remote(semantics = "at_least_once")]
+    async fn price(&self, call: u64) -> Receipt;
+
+    /// Takes money. Sent again until it is answered, and never run twice.
+    #[remote(semantics = "at_most_once")]
+    async fn pay(&self, call: u64) -> Receipt;
+}
+// shown: end
+
+/// What every method answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    /// The number of the call that was run.
+    pub(crate) call: u64,
+    /// The process that ran it.
+    pub(crate) process: u32,
+}
+
+/// The source of the interface.
+pub(crate) fn source() -> &'static str {
+    let begin = "// shown: begin\n";
+    let end = "// shown: end\n";
+    let text = include_str!("shop.rs");
+    let shown = text.split_once(begin).and_then(|(_, behind)| behind.split_once(end));
+    shown.map_or(text, |(shown, _)| shown)
+}
+
+/// A shop that notes the number of each call in a file before it does anything else.
+///
+/// Each note is one write to a file that is only appended to: it survives the process, though not
+/// the machine.
+pub(crate) struct NotingShop {
+    notes: File,
+}
+
+impl NotingShop {
+    pub(crate) fn open(notes: &Path) -> io::Result<NotingShop> {
+        let notes = OpenOptions::new().create(true).append(true).open(notes)?;
+        Ok(NotingShop { notes })
+    }
+
+    /// Notes the call, takes its time, and answers.
+    async fn run(&self, call: u64) -> Receipt {
+        if let Err(error) = (&self.notes).write_all(format!("{call}\n").as_bytes()) {
+            // What cannot be counted must not be answered.
+            eprintln!("the server cannot note that call {call} ran: {error}");
+            std::process::exit(1);
+        }
+        let work = Duration::from_millis(call / 16 % SLOWEST_MS);
+        if !work.is_zero() {
+            tokio::time::sleep(work).await;
+        }
+        Receipt { call, process: std::process::id() }
+    }
+}
+
+#[remote]
+impl Shop for NotingShop {
+    async fn visit(&self, call: u64) -> Receipt {
+        self.run(call).await
+    }
+
+    async fn price(&self, call: u64) -> Receipt {
+        self.run(call).await
+    }
+
+    async fn pay(&self, call: u64) -> Receipt {
+        self.run(call).await
+    }
+}
+
+/// Calls take less than this, by their number, the first ones nothing: so that many are being run
+/// when a link is cut.
+const SLOWEST_MS: u64 = 16;

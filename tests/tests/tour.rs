@@ -1,0 +1,136 @@
+//! The tour, run as a user runs it: a process of its own, its output in a pipe.
+//!
+//! What it finds out is its own business; here it has to find it out in time, show it, keep its
+//! lines on one screen, and leave nothing behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::time::timeout;
+
+#[tokio::test]
+async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
+    let folder = Folder::new("whole");
+    let (status, shown) = run(&built(), &[], &folder.path).await;
+    assert!(status.success(), "{status}:\n{shown}");
+
+    for part in [
+        "#[remote(semantics = \"at_least_once\")]",
+        "shop.pay(1).await?",
+        "shop.pay(2).blocking()?",
+        "shop.pay(3).start().await?",
+        "receipt 3 from process",
+        "Every promise was kept.",
+    ] {
+        assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
+    }
+    for semantics in ["maybe", "at_least_once", "at_most_once"] {
+        let row = shown.lines().map(str::trim).find_map(|line| line.strip_prefix(semantics));
+        let row = row.unwrap_or_else(|| panic!("no row of {semantics} in:\n{shown}"));
+        let numbers = row.split([' ', '|']).filter(|word| !word.is_empty());
+        let numbers: Vec<u64> = numbers.map(|word| word.parse().unwrap()).collect();
+        let [calls, answered, unknown, not_executed, never, once, repeatedly, _] = numbers[..]
+        else {
+            panic!("{row}");
+        };
+        assert!(calls >= 200, "some hundreds: {row}");
+        assert_eq!(answered + unknown + not_executed, calls, "each ended once: {row}");
+        assert_eq!(never + once + repeatedly, calls, "each was counted: {row}");
+    }
+    assert!(shown.lines().count() <= SCREEN_LINES, "{} lines", shown.lines().count());
+    let longest = shown.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(SCREEN_COLUMNS), "{longest:?} columns:\n{shown}");
+    assert!(!shown.contains('\x1b'), "colours in a pipe:\n{shown}");
+    assert_eq!(folder.entries(), 0, "something was left behind");
+}
+
+#[tokio::test]
+async fn a_server_ends_when_its_client_is_gone() {
+    let folder = Folder::new("server");
+    let notes = folder.path.join("runs");
+    let arguments = ["serve".as_ref(), notes.as_os_str(), "0".as_ref()];
+    // Its standard input has ended before it began.
+    let (status, shown) = run(&built(), &arguments, &folder.path).await;
+    assert!(status.success(), "{status}:\n{shown}");
+    assert!(shown.starts_with("tcp://127.0.0.1:") && shown.ends_with("/shop\n"), "{shown}");
+}
+
+/// Runs a program with an ended input; what it says on both outputs, errors first.
+async fn run(
+    program: &Path,
+    arguments: &[&std::ffi::OsStr],
+    folder: &Path,
+) -> (ExitStatus, String) {
+    let mut process = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut output, mut errors) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
+    let (mut shown, mut complaints) = (String::new(), String::new());
+    let ended = timeout(AT_MOST, async {
+        let outputs =
+            tokio::join!(output.read_to_string(&mut shown), errors.read_to_string(&mut complaints));
+        outputs.0.and(outputs.1).unwrap();
+        process.wait().await.unwrap()
+    });
+    let status = ended.await.expect("it hangs");
+    (status, complaints + &shown)
+}
+
+/// The tour's executable, built as the README says it is run, if it is not built yet.
+fn built() -> PathBuf {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--example", "tour", "--message-format=json"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut executables = messages.lines().filter_map(|line| {
+        let (_, behind) = line.split_once("\"executable\":\"")?;
+        Some(behind.split_once('"')?.0.to_owned())
+    });
+    let tour = executables.next_back().expect("cargo names the executable that it built");
+    // As JSON writes the paths of Windows.
+    PathBuf::from(tour.replace("\\\\", "\\"))
+}
+
+/// A folder for temporary files, removed at the end.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path =
+            std::env::temp_dir().join(format!("farcall-tests-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Folder { path }
+    }
+
+    fn entries(&self) -> usize {
+        std::fs::read_dir(&self.path).unwrap().count()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// It takes some three seconds, and is asked to take less than 20; beyond this it hangs.
+const AT_MOST: Duration = Duration::from_secs(60);
+
+/// What a person sees without scrolling on a usual screen.
+const SCREEN_LINES: usize = 45;
+const SCREEN_COLUMNS: usize = 100;
