@@ -17,6 +17,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
 use record::{Body, Record, State};
 use replay::Replay;
@@ -50,15 +51,18 @@ pub(crate) struct ServerSession {
     orphans: usize,
     /// Running calls without a record: those under maybe.
     unrecorded: usize,
-    /// Running calls with a record.
+    /// Running calls with a record, and what is reserved for their replies, in bytes.
     running: usize,
+    reserved: usize,
     /// Bytes of saved replies.
     reply_bytes: usize,
     replay: Replay,
     /// Which of the latest at-least-once calls ran.
     ran: Replay,
     /// Answered calls whose replies are to be written when the link has room, in order.
-    to_send: VecDeque<Seq>,
+    to_send: VecDeque<ToSend>,
+    /// How many of them are kept nowhere else.
+    once: usize,
     /// Number of the newest link, and whether it is up.
     link: u64,
     attached: bool,
@@ -74,7 +78,12 @@ pub(crate) struct ServerSession {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target<'a> {
     /// It can be run.
-    Method { semantics: Semantics, oneway: bool },
+    Method {
+        semantics: Semantics,
+        oneway: bool,
+        /// The largest encoded result in bytes, if the method declares one.
+        max_reply: Option<usize>,
+    },
     /// It cannot; nothing runs.
     Refused { code: FailureCode, text: &'a str },
 }
@@ -117,10 +126,12 @@ impl ServerSession {
             orphans: 0,
             unrecorded: 0,
             running: 0,
+            reserved: 0,
             reply_bytes: 0,
             replay: Replay::default(),
             ran: Replay::default(),
             to_send: VecDeque::new(),
+            once: 0,
             link: 0,
             attached: false,
             draining: false,
@@ -157,7 +168,7 @@ impl ServerSession {
             self.finish_below(call.floor)?;
         }
         let unrecorded = match target {
-            Target::Method { semantics, oneway } => oneway || semantics == Semantics::Maybe,
+            Target::Method { semantics, oneway, .. } => oneway || semantics == Semantics::Maybe,
             Target::Refused { .. } => false,
         };
         if unrecorded {
@@ -190,7 +201,7 @@ impl ServerSession {
         self.check_new(call.seq)?;
         let refused = match target {
             Target::Refused { code, text } => Some((code, text)),
-            Target::Method { .. } => self.refusal(call),
+            Target::Method { max_reply, .. } => self.refusal(call, self.reserve(max_reply)),
         };
         self.max = self.max.max(call.seq);
         if let Some((code, text)) = refused {
@@ -202,13 +213,17 @@ impl ServerSession {
             }
             return Ok(Admission::Handled);
         }
-        let Target::Method { semantics, .. } = target else { return Ok(Admission::Handled) };
+        let Target::Method { semantics, max_reply, .. } = target else {
+            return Ok(Admission::Handled);
+        };
         if semantics == Semantics::AtLeastOnce {
             self.ran.insert(call.seq);
         }
+        let reserve = self.reserve(max_reply);
         self.running += 1;
+        self.reserved += reserve;
         self.budget.begin();
-        self.records.insert(call.seq, Record::running(semantics));
+        self.records.insert(call.seq, Record::running(semantics, reserve));
         Ok(Admission::Run)
     }
 
@@ -266,7 +281,7 @@ impl ServerSession {
             return Ok(Admission::Handled);
         }
         self.max = self.max.max(call.seq);
-        if let Some((code, text)) = self.refusal(call) {
+        if let Some((code, text)) = self.refusal(call, 0) {
             if !matches!(target, Target::Method { oneway: true, .. }) {
                 let status = ReplyStatus::Failed(code);
                 frame::put_reply(call.seq, status, text.as_bytes(), out.small());
@@ -280,21 +295,25 @@ impl ServerSession {
 
     /// Why a call that could run is not begun, if it is not.
     #[inline]
-    fn refusal(&self, call: &Call<'_>) -> Option<(FailureCode, &'static str)> {
-        let reserve = self.limits.reply_reserve;
+    fn refusal(&self, call: &Call<'_>, reserve: usize) -> Option<(FailureCode, &'static str)> {
         if self.draining && !cfg_canary!("runs_while_draining") {
             Some((FailureCode::ShuttingDown, "it takes no more calls"))
         } else if call.deadline_ms == Some(0) {
             Some((FailureCode::Expired, "no time was left when it arrived"))
-        } else if self.records.len() + self.unrecorded >= self.limits.window {
+        } else if self.records.len() + self.unrecorded + self.once >= self.limits.window {
             Some((FailureCode::Busy, "calls that were given up are still running"))
-        } else if self.reply_bytes + (self.running + 1) * reserve > self.limits.reply_bytes {
+        } else if self.reply_bytes + self.reserved + reserve > self.limits.reply_bytes {
             Some((FailureCode::Busy, "too many reply bytes are unacknowledged"))
         } else if !self.budget.may_begin(&self.limits) {
             Some((FailureCode::Busy, "the process is at a limit of running calls or saved replies"))
         } else {
             None
         }
+    }
+
+    /// Bytes of reply budget that an admitted call is sure to have: what the method declares, or the default.
+    fn reserve(&self, max_reply: Option<usize>) -> usize {
+        max_reply.unwrap_or(self.limits.reply_reserve).min(self.limits.reply_bytes)
     }
 
     /// Whether a correct client can use this number for a call or a fence that has no record.
@@ -361,8 +380,10 @@ impl ServerSession {
         self.max_message =
             usize::try_from(max_message).unwrap_or(usize::MAX).min(self.limits.message);
         let known = self.known();
+        self.forget_to_send();
         let answered = |seq: &Seq| self.records.get(seq).is_some_and(Record::is_answered);
-        self.to_send = seqs(&known).filter(answered).collect();
+        let answered: VecDeque<_> = seqs(&known).filter(answered).map(ToSend::Saved).collect();
+        self.to_send = answered;
         Ok(known)
     }
 
@@ -371,7 +392,7 @@ impl ServerSession {
         if link == self.link {
             self.attached = false;
             self.detached = now;
-            self.to_send.clear();
+            self.forget_to_send();
         }
     }
 

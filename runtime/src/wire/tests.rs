@@ -191,7 +191,8 @@ fn conversation() -> Vec<(String, Vec<u8>)> {
         let key = client.start(now, &call, &mut up).expect("there is room");
         let frames = said.take("client -> server", &mut up);
         let Ok(Frame::Call(call)) = decode(&frames[0]) else { panic!("no CALL") };
-        let target = Target::Method { semantics: Semantics::AtMostOnce, oneway: false };
+        let target =
+            Target::Method { semantics: Semantics::AtMostOnce, oneway: false, max_reply: None };
         assert_eq!(session.admit(now, &call, target, &mut down), Ok(Admission::Run));
         session.complete(now, call.seq, status, &mut body, Some(&mut down));
         said.answer(&mut client, &mut down, &mut up, |_| {});

@@ -82,7 +82,8 @@ impl Serving {
         };
         match handles.target(call.handle, call.method) {
             Ok((object, method)) => {
-                let target = Target::Method { semantics: method.semantics, oneway: method.oneway };
+                let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
+                let target = Target::Method { semantics, oneway, max_reply };
                 let admission = session.admit(now, call, target, out)?;
                 Ok((admission == Admission::Run).then(|| (object.clone(), method)))
             }

@@ -89,8 +89,7 @@ impl ServerSession {
         let Some(record) = self.records.get_mut(&seq) else { return };
         if let State::Answered { body, .. } = &record.state {
             let bytes = body.bytes().len();
-            self.reply_bytes -= bytes;
-            self.budget.unsave(bytes);
+            self.uncount(bytes);
             self.records.remove(&seq);
             self.solicitations = 0;
             if self.records.len() == self.running {

@@ -29,6 +29,7 @@ impl ServerSession {
             return;
         };
         self.running = self.running.saturating_sub(1);
+        self.reserved -= record.reserve;
         if record.orphan {
             self.records.remove(&seq);
             self.orphans -= 1;
@@ -58,7 +59,7 @@ impl ServerSession {
         body: &mut Vec<u8>,
         out: Option<&mut SendBuffer>,
     ) {
-        let (status, saved) = match self.too_large(body.len()).or(self.too_many(body.len())) {
+        let (status, saved) = match self.too_large(body.len()) {
             Some(text) => {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
@@ -73,20 +74,41 @@ impl ServerSession {
             record.state = State::Answered { status, body: saved };
         }
         match out {
-            Some(out) if self.to_send.is_empty() && out.pending() < self.limits.send_buffer => {
-                self.write(seq, out);
-            }
+            Some(out) if self.has_room(out) => self.write(seq, out),
             // Written when the link has room, or by the next link.
-            Some(_) => self.to_send.push_back(seq),
+            Some(_) => self.to_send.push_back(ToSend::Saved(seq)),
             None => {}
         }
+    }
+
+    /// Whether a reply can be written now, behind all that came before it.
+    #[inline]
+    fn has_room(&self, out: &SendBuffer) -> bool {
+        self.to_send.is_empty() && out.pending() < self.limits.send_buffer
     }
 
     /// Writes the replies that waited for room.
     pub(crate) fn flush(&mut self, out: &mut SendBuffer) {
         while out.pending() < self.limits.send_buffer {
-            let Some(seq) = self.to_send.pop_front() else { return };
-            self.write(seq, out);
+            match self.to_send.pop_front() {
+                None => return,
+                Some(ToSend::Saved(seq)) => self.write(seq, out),
+                Some(ToSend::Once { seq, status, body }) => {
+                    self.once -= 1;
+                    self.uncount(body.bytes().len());
+                    put(seq, status, &body, out);
+                }
+            }
+        }
+    }
+
+    /// The link is gone, and what it would have brought. Saved replies wait for the next.
+    pub(super) fn forget_to_send(&mut self) {
+        for waiting in std::mem::take(&mut self.to_send) {
+            if let ToSend::Once { body, .. } = waiting {
+                self.once -= 1;
+                self.uncount(body.bytes().len());
+            }
         }
     }
 
@@ -97,9 +119,19 @@ impl ServerSession {
 
     /// An answer is about to be kept, a refusal's text too; [`forget_one`](Self::forget_one) takes it back.
     pub(super) fn count_saved(&mut self, now: Time, body: &Body) {
-        self.reply_bytes += body.bytes().len();
-        self.budget.save(body.bytes().len());
+        self.count(body.bytes().len());
         self.unacknowledged.get_or_insert(now);
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.reply_bytes += bytes;
+        self.budget.save(bytes);
+    }
+
+    /// Bytes of replies are gone.
+    pub(super) fn uncount(&mut self, bytes: usize) {
+        self.reply_bytes -= bytes;
+        self.budget.unsave(bytes);
     }
 
     fn too_large(&self, bytes: usize) -> Option<&'static str> {
@@ -112,25 +144,30 @@ impl ServerSession {
         }
     }
 
-    /// Why this session cannot save so large a result, if it cannot: each running call keeps its reserve.
-    fn too_many(&self, bytes: usize) -> Option<&'static str> {
-        let reserve = self.limits.reply_reserve;
-        let used = self.reply_bytes + self.running * reserve;
-        let over = bytes > reserve && used + bytes > self.limits.reply_bytes;
-        over.then_some("the session has no room to save so large a result")
-    }
-
-    /// Sends a reply that is not kept.
-    fn send_once(&self, seq: Seq, status: ReplyStatus, body: &mut Vec<u8>, out: &mut SendBuffer) {
-        if let Some(text) = self.too_large(body.len()) {
-            let status = ReplyStatus::Failed(FailureCode::ReplyTooLarge);
-            frame::put_reply(seq, status, text.as_bytes(), out.small());
-        } else if body.len() <= FRAGMENT {
-            frame::put_reply(seq, status, body, out.small());
-        } else if !out.has_unsent(seq) {
-            // Else an earlier run of an at-least-once call is being answered, and pieces of two answers would mix.
-            let head = frame::reply_message_head(seq, status);
-            out.push_large(seq, head, std::mem::take(body).into());
+    /// Sends a reply that is not kept once it is written.
+    fn send_once(
+        &mut self,
+        seq: Seq,
+        status: ReplyStatus,
+        body: &mut Vec<u8>,
+        out: &mut SendBuffer,
+    ) {
+        let (status, body) = match self.too_large(body.len()) {
+            Some(text) => {
+                (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
+            }
+            None if self.has_room(out) && body.len() <= FRAGMENT => {
+                return frame::put_reply(seq, status, body, out.small());
+            }
+            None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
+            None => (status, Body::of(body)),
+        };
+        if self.has_room(out) {
+            put(seq, status, &body, out);
+        } else {
+            self.count(body.bytes().len());
+            self.once += 1;
+            self.to_send.push_back(ToSend::Once { seq, status, body });
         }
     }
 
@@ -138,24 +175,41 @@ impl ServerSession {
     pub(super) fn send_again(&mut self, seq: Seq, out: &mut SendBuffer) {
         if out.pending() < self.limits.send_buffer {
             self.write(seq, out);
-        } else if !self.to_send.contains(&seq) {
-            self.to_send.push_back(seq);
+        } else if !self
+            .to_send
+            .iter()
+            .any(|waiting| matches!(waiting, ToSend::Saved(s) if *s == seq))
+        {
+            self.to_send.push_back(ToSend::Saved(seq));
         }
     }
 
     fn write(&self, seq: Seq, out: &mut SendBuffer) {
-        let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(&seq)
-        else {
-            return;
-        };
-        match body {
-            Body::Large(bytes) => {
-                if !out.has_unsent(seq) {
-                    let head = frame::reply_message_head(seq, *status);
-                    out.push_large(seq, head, bytes.clone());
-                }
-            }
-            small => frame::put_reply(seq, *status, small.bytes(), out.small()),
+        if let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(&seq)
+        {
+            put(seq, *status, body, out);
         }
+    }
+}
+
+/// A reply that waits for room on the link.
+pub(super) enum ToSend {
+    /// It is in its record.
+    Saved(Seq),
+    /// It is kept here only, until it is written.
+    Once { seq: Seq, status: ReplyStatus, body: Body },
+}
+
+/// Writes one reply.
+fn put(seq: Seq, status: ReplyStatus, body: &Body, out: &mut SendBuffer) {
+    match body {
+        Body::Large(bytes) => {
+            // Else another run of an at-least-once call, or this one, is being answered: pieces of two would mix.
+            if !out.has_unsent(seq) {
+                let head = frame::reply_message_head(seq, status);
+                out.push_large(seq, head, bytes.clone());
+            }
+        }
+        small => frame::put_reply(seq, status, small.bytes(), out.small()),
     }
 }

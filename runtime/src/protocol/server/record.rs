@@ -12,6 +12,8 @@ pub(super) struct Record {
     pub(super) semantics: Semantics,
     /// It runs, and its caller has given up: the outcome is dropped when it comes.
     pub(super) orphan: bool,
+    /// Bytes of the reply budget that are kept for it while it runs.
+    pub(super) reserve: usize,
 }
 
 /// Where it stands.
@@ -32,13 +34,13 @@ pub(super) enum Body {
 }
 
 impl Record {
-    pub(super) fn running(semantics: Semantics) -> Record {
-        Record { state: State::Running, semantics, orphan: false }
+    pub(super) fn running(semantics: Semantics, reserve: usize) -> Record {
+        Record { state: State::Running, semantics, orphan: false, reserve }
     }
 
     pub(super) fn answered(status: ReplyStatus, body: Body) -> Record {
         let state = State::Answered { status, body };
-        Record { state, semantics: Semantics::AtMostOnce, orphan: false }
+        Record { state, semantics: Semantics::AtMostOnce, orphan: false, reserve: 0 }
     }
 
     pub(super) fn is_answered(&self) -> bool {

@@ -345,7 +345,7 @@ impl World {
         } else if task.behaviour == Behaviour::Refusable && self.rng.chance(700) {
             Target::Refused { code: FailureCode::BadArguments, text: "not now" }
         } else {
-            Target::Method { semantics: task.semantics, oneway: task.oneway }
+            Target::Method { semantics: task.semantics, oneway: task.oneway, max_reply: None }
         };
         let admitted = session.admit(self.now, call, target, out);
         let admitted = admitted.map_err(|error| violation("server", &error.0))?;
@@ -500,8 +500,8 @@ impl World {
             let running = session.running();
             return Err(broken("I9", format!("{saved} saved, {running} running, over the window")));
         }
-        // The texts of refusals are counted, and nothing is refused for their sake.
-        if bytes > limits.reply_bytes + limits.window * 64 {
+        // What runs when the budget is used up may still answer, each with a message at most; texts of refusals count.
+        if bytes > limits.reply_bytes + limits.window * (limits.message + 64) {
             return Err(broken("I9", format!("{bytes} bytes of saved replies")));
         }
         Ok(())
