@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::address::{Address, IntoUrl, Url};
 use crate::dispatch::{Interface, Object};
 use crate::error::CallError;
-use crate::node::{Listening, Node};
+use crate::node::{Listening, Node, Unfinished};
 use crate::proxy::Proxy;
 use crate::semantics::Execution;
 use crate::serve::ServeError;
@@ -116,18 +116,32 @@ pub fn serve_as<I: ?Sized + Interface>(
 /// Detached and oneway calls need it before a program ends.
 ///
 /// # Errors
-/// [`CallError::BlockingInAsync`] inside an async task, where nothing is shut down.
-pub fn shutdown(node: &Node, grace: Duration) -> Result<(), CallError> {
+/// [`ShutdownError`]: inside an async task nothing is shut down; else what was not finished within the grace.
+pub fn shutdown(node: &Node, grace: Duration) -> Result<(), ShutdownError> {
     if in_async_task() {
-        return Err(CallError::BlockingInAsync { execution: Execution::NotExecuted });
+        return Err(ShutdownError::BlockingInAsync);
     }
     let ending = node.clone();
     // On the node's runtime: its timers and sockets work nowhere else.
     let Some(runtime) = node.runtime() else { return Ok(()) };
     let ended = runtime.spawn(async move { ending.shutdown(grace).await });
     // A runtime that has ended, or that nobody drives, has nothing left to finish.
-    let _ = block_on(ended, Some(grace.saturating_add(SHUTDOWN_MARGIN)));
-    Ok(())
+    match block_on(ended, Some(grace.saturating_add(SHUTDOWN_MARGIN))) {
+        Some(Ok(Err(unfinished))) => Err(ShutdownError::Unfinished(unfinished)),
+        _ => Ok(()),
+    }
+}
+
+/// Why [`shutdown`] did not end a node in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// It was used inside an async task, where it would stop the runtime; use [`Node::shutdown`]. Nothing was shut down.
+    #[error("blocking inside an async task would stop the runtime; use `Node::shutdown`")]
+    BlockingInAsync,
+    /// The grace was over before all was done.
+    #[error("the node was ended with work unfinished")]
+    Unfinished(#[source] Unfinished),
 }
 
 impl Server {
@@ -228,6 +242,6 @@ mod tests {
     async fn a_task_is_told_to_use_the_async_form() {
         let node = Node::builder().build();
         let error = shutdown(&node, Duration::ZERO).expect_err("inside a task");
-        assert!(matches!(error, CallError::BlockingInAsync { execution: Execution::NotExecuted }));
+        assert_eq!(error, ShutdownError::BlockingInAsync);
     }
 }

@@ -27,10 +27,9 @@ pub enum CallError<E = Infallible> {
     /// The server's object has no method with this name and signature, or promises less for it than this interface
     /// declares. Client and server were built from different versions of the trait.
     NoSuchMethod(Refusal),
-    /// The server could not decode the arguments. Client and server disagree about a type.
+    /// The server could not decode the arguments, or accepts none so large. Client and server disagree about a type or
+    /// a limit.
     BadArguments(Refusal),
-    /// The server does not allow this caller to do that.
-    Denied(Refusal),
     /// The server is at one of its limits. Try again later.
     Busy(Refusal),
     /// The server is shutting down. Try again later, or elsewhere.
@@ -175,8 +174,8 @@ pub enum FailureCode {
     ShuttingDown = 5,
     /// The deadline had passed before the handler began.
     Expired = 6,
-    /// The caller may not do that.
-    Denied = 7,
+    /// The request is larger than the server accepts.
+    TooLarge = 7,
     /// The handler panicked.
     Panicked = 16,
     /// The handler's task was ended before it returned.
@@ -197,7 +196,6 @@ impl<E> CallError<E> {
             CallError::NoSuchObject(refusal)
             | CallError::NoSuchMethod(refusal)
             | CallError::BadArguments(refusal)
-            | CallError::Denied(refusal)
             | CallError::Busy(refusal)
             | CallError::ShuttingDown(refusal)
             | CallError::Expired(refusal) => refusal.execution,
@@ -237,7 +235,6 @@ impl CallError<Infallible> {
             CallError::NoSuchObject(refusal) => CallError::NoSuchObject(refusal),
             CallError::NoSuchMethod(refusal) => CallError::NoSuchMethod(refusal),
             CallError::BadArguments(refusal) => CallError::BadArguments(refusal),
-            CallError::Denied(refusal) => CallError::Denied(refusal),
             CallError::Busy(refusal) => CallError::Busy(refusal),
             CallError::ShuttingDown(refusal) => CallError::ShuttingDown(refusal),
             CallError::Expired(refusal) => CallError::Expired(refusal),
@@ -272,9 +269,8 @@ impl<E> fmt::Display for CallError<E> {
             CallError::NoSuchObject(refusal) => write!(f, "no such object: {refusal}"),
             CallError::NoSuchMethod(refusal) => write!(f, "no such method: {refusal}"),
             CallError::BadArguments(refusal) => {
-                write!(f, "the server could not decode the arguments: {refusal}")
+                write!(f, "the server could not take the arguments: {refusal}")
             }
-            CallError::Denied(refusal) => write!(f, "not allowed: {refusal}"),
             CallError::Busy(refusal) => write!(f, "the server is at a limit: {refusal}"),
             CallError::ShuttingDown(refusal) => write!(f, "the server is shutting down: {refusal}"),
             CallError::Expired(refusal) => {
@@ -379,7 +375,7 @@ impl FailureCode {
             FailureCode::Busy,
             FailureCode::ShuttingDown,
             FailureCode::Expired,
-            FailureCode::Denied,
+            FailureCode::TooLarge,
             FailureCode::Panicked,
             FailureCode::Aborted,
             FailureCode::ReplyTooLarge,
@@ -412,7 +408,7 @@ impl FailureCode {
             FailureCode::Busy => CallError::Busy(refusal(detail)),
             FailureCode::ShuttingDown => CallError::ShuttingDown(refusal(detail)),
             FailureCode::Expired => CallError::Expired(refusal(detail)),
-            FailureCode::Denied => CallError::Denied(refusal(detail)),
+            FailureCode::TooLarge => CallError::BadArguments(refusal(detail)),
             FailureCode::Panicked | FailureCode::Aborted => CallError::Panicked { reason: detail },
             FailureCode::ReplyTooLarge | FailureCode::ReplyNotEncoded => {
                 CallError::BadReply { reason: detail }

@@ -19,10 +19,10 @@ use super::timer::Timer;
 use crate::address::Address;
 use crate::error::FailureCode;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
-use crate::protocol::client::{ClientConfig, Health};
+use crate::protocol::client::{Client, ClientConfig, Health};
 use crate::time::Time;
 use crate::transport::{Network, Stream};
-use crate::wire::frame::{CloseCode, Frame, decode, put_close};
+use crate::wire::frame::{CloseCode, Fragment, Frame, decode, put_close};
 use crate::wire::send_buffer::SendBuffer;
 
 /// Makes a link to `address` and starts its task.
@@ -227,17 +227,10 @@ impl<'a> Connection<'a> {
             let result = match decode(self.input.bytes(start, end)) {
                 Err(error) => Err(invalid(error.to_string())),
                 Ok(Frame::Close { code, text }) => Err(closed(code, text)),
-                Ok(Frame::Fragment(fragment)) => match self.assembly.accept(now, &fragment) {
-                    Assembled::Unfinished => Ok(()),
-                    Assembled::Whole(message) => match decode(&message) {
-                        Ok(frame @ Frame::Reply(_)) => client
-                            .handle(now, &frame, out)
-                            .map_err(|violation| invalid(violation.0)),
-                        _ => Err(invalid("fragments that make no reply")),
-                    },
-                    Assembled::Refused => Err(invalid("a reply over the limit")),
-                    Assembled::Violation(what) => Err(invalid(what)),
-                },
+                Ok(Frame::Fragment(fragment)) => {
+                    client.heard(now);
+                    assemble(&mut self.assembly, now, &fragment, client, out)
+                }
                 Ok(frame) => {
                     client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
                 }
@@ -327,6 +320,27 @@ impl<'a> Connection<'a> {
                 cx.waker().wake_by_ref();
             }
         }
+    }
+}
+
+/// Takes one piece of a reply, and the reply when it is whole.
+fn assemble(
+    assembly: &mut Assembly,
+    now: Time,
+    fragment: &Fragment<'_>,
+    client: &mut Client<Waker>,
+    out: &mut SendBuffer,
+) -> io::Result<()> {
+    match assembly.accept(now, fragment) {
+        Assembled::Unfinished => Ok(()),
+        Assembled::Whole(message) => match decode(&message) {
+            Ok(frame @ Frame::Reply(_)) => {
+                client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
+            }
+            _ => Err(invalid("fragments that make no reply")),
+        },
+        Assembled::Refused(_) => Err(invalid("a reply over the limit")),
+        Assembled::Violation(what) => Err(invalid(what)),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::wire::frame::Verdict;
 #[derive(Default)]
 pub(super) struct Handles {
     entries: Vec<Option<Entry>>,
+    /// Objects that are no longer meant: whoever holds the lock takes them and drops them after it, since an object's
+    /// `Drop` is the user's code.
+    replaced: Vec<Arc<dyn Dispatcher>>,
 }
 
 /// One looked-up object.
@@ -67,7 +70,7 @@ impl Handles {
             methods,
             generation,
         };
-        entry.look();
+        drop(entry.look());
         let found = match &entry.target {
             Ok(target) => target.found(),
             Err(refused) => Found::Refused { code: refused.code, text: refused.text.clone() },
@@ -76,8 +79,16 @@ impl Handles {
         if self.entries.len() <= index {
             self.entries.resize_with(index + 1, || None);
         }
-        self.entries[index] = Some(entry);
+        let before = self.entries[index].replace(entry);
+        self.replaced
+            .extend(before.and_then(|entry| entry.target.ok()).map(|target| target.object));
         found
+    }
+
+    /// Objects that are no longer meant, to be dropped under no lock.
+    #[inline]
+    pub(super) fn take_replaced(&mut self) -> Vec<Arc<dyn Dispatcher>> {
+        std::mem::take(&mut self.replaced)
     }
 
     /// The method that a call names.
@@ -92,7 +103,7 @@ impl Handles {
             return Err(Refused { code: FailureCode::NoSuchObject, text });
         };
         if entry.slot.generation() != entry.generation {
-            entry.look();
+            self.replaced.extend(entry.look());
         }
         match &entry.target {
             Ok(target) => match target.methods.get(method as usize) {
@@ -105,10 +116,10 @@ impl Handles {
 }
 
 impl Entry {
-    /// Asks the registry what the name means now.
-    fn look(&mut self) {
+    /// Asks the registry what the name means now; returns the object that it meant before.
+    fn look(&mut self) -> Option<Arc<dyn Dispatcher>> {
         self.generation = self.slot.generation();
-        self.target = match self.slot.current() {
+        let target = match self.slot.current() {
             None => Err(Refused {
                 code: FailureCode::NoSuchObject,
                 text: format!("nothing is bound to `{}`", self.object),
@@ -122,6 +133,7 @@ impl Entry {
             }),
             Some(bound) => Ok(Target::new(bound, &self.methods)),
         };
+        std::mem::replace(&mut self.target, target).ok().map(|target| target.object)
     }
 }
 

@@ -27,7 +27,7 @@ use super::session::{Cell, CellState};
 use super::timer::Timer;
 use crate::context::{Caller, CancelSource, SessionContext};
 use crate::error::FailureCode;
-use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
+use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits, Excess};
 use crate::protocol::client::Violation;
 use crate::protocol::server::Resolved;
 use crate::time::Time;
@@ -268,10 +268,12 @@ impl Serving {
                 Ok(Frame::Call(_)) => self.handle_frame(cx, now, message.into()),
                 _ => Err(self.broken(&"fragments that make no call")),
             },
-            Assembled::Refused => self
+            Assembled::Refused(excess) => self
                 .with_out(|state, out| {
-                    let (code, text) =
-                        (FailureCode::Busy, "the server has no room for the request");
+                    let (code, text) = match excess {
+                        Excess::Message => (FailureCode::TooLarge, "the request is over the limit"),
+                        Excess::Room => (FailureCode::Busy, "there is no room for the request"),
+                    };
                     state.session.refuse(now, fragment.seq, code, text, out)
                 })
                 .map_err(|Violation(what)| self.broken(&what)),
@@ -302,8 +304,10 @@ impl Serving {
                 Found::Refused { code, text } => BoundResult::Failed { code: *code, text },
             };
             frame::put_bound(lookup.handle, &result, out.small());
-            Ok(())
-        })
+        });
+        let replaced = self.cell.lock().handles.take_replaced();
+        handler::drop_objects(replaced);
+        Ok(())
     }
 
     /// Works on the session with the send buffer of this link; an older link has none, and what it would say is lost

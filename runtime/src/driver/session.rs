@@ -9,7 +9,7 @@ use super::lock;
 use crate::context::{CancelSource, Flag};
 use crate::id::{NodeId, Seq, SessionId};
 use crate::protocol::seq_map::SeqMap;
-use crate::protocol::server::ServerSession;
+use crate::protocol::server::{Progress, ServerSession};
 use crate::time::Time;
 use crate::wire::frame::ReplyStatus;
 use crate::wire::send_buffer::SendBuffer;
@@ -139,12 +139,15 @@ impl CellState {
 impl CancelSource for Cell {
     fn subscribe(&self, seq: u64) -> Arc<Flag> {
         let mut state = self.lock();
-        if state.session.running() == 0 {
-            // The call has ended; whoever asks now has nobody waiting.
-            let flag = Arc::<Flag>::default();
-            flag.raise();
-            return flag;
+        match state.session.progress(seq) {
+            Progress::Running => state.cancellations.entry(seq).or_default().clone(),
+            // Nobody is told that a call without a record was given up.
+            Progress::Unrecorded => Arc::default(),
+            Progress::Over => {
+                let flag = Arc::<Flag>::default();
+                flag.raise();
+                flag
+            }
         }
-        state.cancellations.entry(seq).or_default().clone()
     }
 }

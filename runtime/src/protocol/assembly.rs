@@ -43,9 +43,18 @@ pub(crate) enum Assembled {
     /// The message, type byte first.
     Whole(Vec<u8>),
     /// The message is over a limit and is dropped; told once, at its first fragment.
-    Refused,
+    Refused(Excess),
     /// The fragment does not fit the ones before: the peer broke the protocol.
     Violation(&'static str),
+}
+
+/// Why a message is not taken.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Excess {
+    /// It is larger than any message may be.
+    Message,
+    /// There is no room for it now.
+    Room,
 }
 
 impl Assembly {
@@ -100,14 +109,19 @@ impl Assembly {
             return Assembled::Violation("too many unfinished messages");
         }
         let size = usize::try_from(total).unwrap_or(usize::MAX);
-        let refused = !room
-            || size > self.limits.message + MAX_HEAD
-            || self.bytes + fragment.bytes.len() > self.limits.bytes;
+        let excess = if size > self.limits.message + MAX_HEAD {
+            Some(Excess::Message)
+        } else if !room || self.bytes + fragment.bytes.len() > self.limits.bytes {
+            Some(Excess::Room)
+        } else {
+            None
+        };
+        let refused = excess.is_some();
         let bytes = if refused { Vec::new() } else { fragment.bytes.to_vec() };
         self.bytes += bytes.len();
         let message = Message { bytes, total: size, progress: now, refused };
         self.messages.insert(fragment.seq, message);
-        if refused { Assembled::Refused } else { Assembled::Unfinished }
+        excess.map_or(Assembled::Unfinished, Assembled::Refused)
     }
 
     fn next(&mut self, now: Time, fragment: &Fragment<'_>) -> Assembled {
@@ -175,7 +189,7 @@ mod tests {
     fn a_declared_size_allocates_nothing_and_is_refused_once() {
         let mut assembly = Assembly::new(LIMITS);
         let refused = accept(&mut assembly, 1, Part::First { total: u64::MAX }, 10);
-        assert_eq!(refused, Assembled::Refused);
+        assert_eq!(refused, Assembled::Refused(Excess::Message));
         assert_eq!(assembly.bytes(), 0);
         assert_eq!(accept(&mut assembly, 1, Part::Middle, 10), Assembled::Unfinished);
         assert_eq!(accept(&mut assembly, 1, Part::Last, 10), Assembled::Unfinished);

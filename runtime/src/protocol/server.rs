@@ -21,7 +21,9 @@ use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
 use record::{Body, Record, State};
 use replay::Replay;
-pub(crate) use sessions::{HandshakeError, Sessions};
+#[cfg(feature = "sim")]
+pub(crate) use sessions::HandshakeError;
+pub(crate) use sessions::Sessions;
 
 use super::client::Violation;
 use super::finished::{Finished, to_ranges};
@@ -104,6 +106,17 @@ pub(crate) enum Resolved {
     Cancel,
     /// Nothing.
     Handled,
+}
+
+/// Where an admitted call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Its handler runs.
+    Running,
+    /// It is answered, or nobody waits for it.
+    Over,
+    /// There is no record of it: it runs under maybe, or ran under at-least-once.
+    Unrecorded,
 }
 
 impl ServerSession {
@@ -423,6 +436,16 @@ impl ServerSession {
         let known = if cfg_canary!("goaway_names_no_calls") { Ranges::new() } else { self.known() };
         if let Some(out) = out {
             frame::put_go_away(&known, out.small());
+        }
+    }
+
+    /// Where a call stands that was admitted.
+    pub(crate) fn progress(&self, seq: Seq) -> Progress {
+        match self.records.get(&seq) {
+            Some(record) if record.is_answered() => Progress::Over,
+            Some(_) => Progress::Running,
+            None if self.finished.contains(seq) => Progress::Over,
+            None => Progress::Unrecorded,
         }
     }
 

@@ -70,7 +70,21 @@ impl Serving {
     #[inline]
     fn admit(&mut self, now: Time, call: &Call<'_>) -> Result<Option<Runnable>, Violation> {
         let mut state = self.cell.lock();
-        let CellState { session, handles, link, .. } = &mut *state;
+        let result = self.admit_locked(now, call, &mut state);
+        let replaced = state.handles.take_replaced();
+        drop(state);
+        drop_objects(replaced);
+        result
+    }
+
+    #[inline]
+    fn admit_locked(
+        &self,
+        now: Time,
+        call: &Call<'_>,
+        state: &mut CellState,
+    ) -> Result<Option<Runnable>, Violation> {
+        let CellState { session, handles, link, .. } = state;
         let mut void;
         let out = match link {
             Some(link) if link.number == self.link => &mut link.out,
@@ -203,6 +217,14 @@ impl Drop for Spawned {
             let mut body = ABORTED.into();
             self.cell.complete(handler.seq, status, &mut body, handler.method.oneway);
         }
+    }
+}
+
+/// Drops objects that were replaced; their `Drop` is the user's code, and may panic.
+#[inline]
+pub(super) fn drop_objects(objects: Vec<Arc<dyn Dispatcher>>) {
+    if !objects.is_empty() && catch_unwind(AssertUnwindSafe(|| drop(objects))).is_err() {
+        tracing::error!("an object that was replaced panicked when it was dropped");
     }
 }
 

@@ -53,6 +53,14 @@ impl<W> Client<W> {
         }
     }
 
+    /// A fragment came, which is the driver's to assemble: the server lives.
+    pub(crate) fn heard(&mut self, now: Time) {
+        if let Link::Up { heard, pinged, .. } = &mut self.link {
+            *heard = now;
+            *pinged = None;
+        }
+    }
+
     /// To be called when a batch of frames was handled: acknowledges what piled up out of order.
     #[inline]
     pub(crate) fn after_input(&mut self, now: Time, out: &mut SendBuffer) {

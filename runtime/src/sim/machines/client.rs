@@ -158,7 +158,7 @@ impl World {
                 let end = &mut self.clients[client].end;
                 match end.assembly.accept(self.now, fragment) {
                     Assembled::Unfinished => Ok(()),
-                    Assembled::Refused => Err(violation("client", &"a reply over the limit")),
+                    Assembled::Refused(_) => Err(violation("client", &"a reply over the limit")),
                     Assembled::Violation(text) => Err(violation("client", &text)),
                     Assembled::Whole(message) => {
                         self.events_counted.assembled += 1;

@@ -202,7 +202,7 @@ impl World {
                 self.events_counted.assembled += 1;
                 self.link_frame(pipe, &message)
             }
-            Assembled::Refused => {
+            Assembled::Refused(_) => {
                 self.events_counted.refused_pieces += 1;
                 let mut nowhere = SendBuffer::default();
                 let cell = &mut self.servers[server].cells[cell];
