@@ -21,8 +21,6 @@ use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
 use record::{Body, Record, State};
 use replay::Replay;
-#[cfg(feature = "sim")]
-pub(crate) use sessions::HandshakeError;
 pub(crate) use sessions::Sessions;
 
 use super::client::Violation;
