@@ -1,6 +1,9 @@
 //! Seeded runs of the protocol's machines under every fault: no seed may break a promise.
 
-use farcall::sim::machines::{Config, Faults, Report, Summary, replay, run, run_many};
+use farcall::Semantics;
+use farcall::sim::machines::{
+    Config, Faults, Model, Report, Summary, explore_exhaustively, replay, run, run_many,
+};
 
 /// Seeds of each test run; `FARCALL_SEEDS` asks for another number.
 const SEEDS: u64 = 20_000;
@@ -85,4 +88,43 @@ fn replay_one_seed() {
     println!("{report}");
     assert!(report.transcript.contains("call 0"));
     assert!(report.broken.is_none());
+}
+
+/// Visits all states, and says how many there are.
+fn explore(model: Model) -> u64 {
+    let explored = explore_exhaustively(&model);
+    println!("{model:?}: {} states, {} steps", explored.states, explored.steps);
+    if let Some((broken, path)) = explored.broken {
+        panic!("{model:?}: {broken}\n{}", path.join("\n"));
+    }
+    assert!(explored.ends > 100);
+    explored.states
+}
+
+const MIXES: [[Semantics; 2]; 3] = [
+    [Semantics::AtMostOnce, Semantics::AtMostOnce],
+    [Semantics::AtMostOnce, Semantics::AtLeastOnce],
+    [Semantics::Maybe, Semantics::AtMostOnce],
+];
+
+#[test]
+fn two_calls_two_crashes_and_three_repeats_keep_every_promise_on_every_schedule() {
+    let mut states = 0;
+    for calls in MIXES {
+        states += explore(Model { calls, crashes: 2, repeats: 3, cuts: 0, cancels: 0 });
+    }
+    let calls = MIXES[0];
+    states += explore(Model { calls, crashes: 1, repeats: 2, cuts: 0, cancels: 1 });
+    assert!(states > 70_000, "{states}");
+}
+
+#[test]
+fn two_calls_and_a_cut_keep_every_promise_on_every_schedule() {
+    let mut states = 0;
+    for calls in MIXES {
+        states += explore(Model { calls, crashes: 1, repeats: 1, cuts: 1, cancels: 0 });
+    }
+    let calls = MIXES[0];
+    states += explore(Model { calls, crashes: 0, repeats: 1, cuts: 1, cancels: 1 });
+    assert!(states > 100_000, "{states}");
 }

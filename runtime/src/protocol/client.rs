@@ -12,6 +12,8 @@ mod bindings;
 mod ending;
 mod frames;
 mod link;
+#[cfg(feature = "sim")]
+mod model;
 mod room;
 mod slots;
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub(crate) struct ClientConfig {
 }
 
 /// All calls of this client to one server.
+#[cfg_attr(feature = "sim", derive(Clone))]
 pub(crate) struct Client<W> {
     config: ClientConfig,
     slots: Slots<W>,

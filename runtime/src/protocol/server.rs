@@ -7,6 +7,8 @@
 mod acknowledged;
 mod answers;
 mod budget;
+#[cfg(feature = "sim")]
+mod model;
 mod planted;
 mod record;
 mod replay;
@@ -35,6 +37,7 @@ use crate::wire::frame::{self, Call, Kind, Ranges, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
 /// What one run of a server keeps for one client.
+#[cfg_attr(feature = "sim", derive(Clone))]
 pub(crate) struct ServerSession {
     id: SessionId,
     client: NodeId,

@@ -10,7 +10,7 @@ use crate::wire::frame::{Ranges, put_call_ack};
 use crate::wire::send_buffer::SendBuffer;
 
 /// The finished calls of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Acks {
     finished: Finished,
     /// Finished calls that no sent acknowledgement covers.

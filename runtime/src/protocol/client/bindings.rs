@@ -13,7 +13,7 @@ use crate::wire::frame::{self, BoundResult, Lookup, Verdict};
 use crate::wire::send_buffer::SendBuffer;
 
 /// One looked-up object.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Binding<W> {
     object: Arc<str>,
     descriptor: &'static Descriptor,
@@ -21,7 +21,7 @@ pub(super) struct Binding<W> {
     waiters: Vec<W>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     /// LOOKUP is to be sent when a link is up.
     Unasked,

@@ -14,7 +14,7 @@ use crate::wire::frame::{self, Hello, Ranges, Resume, Welcome};
 use crate::wire::send_buffer::SendBuffer;
 
 /// What the server's present run keeps for this client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) boot: Boot,

@@ -36,7 +36,7 @@ pub(super) enum Why {
 }
 
 /// How a call ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Answer {
     Ok,
     MethodError,
@@ -44,7 +44,7 @@ pub(super) enum Answer {
 }
 
 /// One call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot<W> {
     generation: u32,
     pub(super) state: State,
@@ -74,7 +74,7 @@ pub(super) struct Slot<W> {
 }
 
 /// All slots of a client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Slots<W> {
     slots: Vec<Slot<W>>,
     free: Vec<u32>,

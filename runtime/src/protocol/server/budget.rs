@@ -12,6 +12,13 @@ pub(crate) struct ProcessBudget {
 }
 
 impl ProcessBudget {
+    /// A copy with the same counts, for the exhaustive model.
+    #[cfg(feature = "sim")]
+    pub(super) fn fork(&self) -> ProcessBudget {
+        let copy = |count: &AtomicUsize| AtomicUsize::new(count.load(Ordering::Relaxed));
+        ProcessBudget { running: copy(&self.running), bytes: copy(&self.bytes) }
+    }
+
     /// Handlers that run.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)

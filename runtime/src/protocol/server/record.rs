@@ -6,7 +6,7 @@ use crate::semantics::Semantics;
 use crate::wire::frame::ReplyStatus;
 
 /// One call's record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) state: State,
     pub(super) semantics: Semantics,
@@ -17,7 +17,7 @@ pub(super) struct Record {
 }
 
 /// Where it stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum State {
     /// A handler was begun.
     Running,
@@ -26,7 +26,7 @@ pub(super) enum State {
 }
 
 /// A saved reply; short ones live in the record.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Body {
     Short { length: u8, bytes: [u8; SHORT] },
     Heap(Box<[u8]>),

@@ -3,7 +3,7 @@
 use crate::id::Seq;
 
 /// A window of [`WINDOW`] numbers below the highest that was seen; what lies below counts as seen.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Replay {
     /// One above the highest number that was seen.
     next: Seq,

@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::wire::frame::{Hello, Ranges, Welcome};
 
 /// The sessions of one boot.
+#[cfg_attr(feature = "sim", derive(Clone))]
 pub(crate) struct Sessions<S> {
     node: NodeId,
     boot: Boot,
