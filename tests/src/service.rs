@@ -417,9 +417,15 @@ impl Server {
         let listening = runtime.spawn(async move {
             let node = Node::builder().limits(limits).build();
             node.registry().bind("work", worker).expect("a free name");
-            node.listen(url).await.expect("a free port")
+            loop {
+                // The port of a server that crashed is free a moment later.
+                match node.listen(url.as_str()).await {
+                    Ok(listening) => break listening,
+                    Err(_) => tokio::time::sleep(POLL).await,
+                }
+            }
         });
-        let listening = listening.await.expect("no panic");
+        let listening = within("a free port", listening).await.expect("no panic");
         Server { runtime: Some(runtime), listening }
     }
 
