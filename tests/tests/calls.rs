@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use farcall::blocking::ShutdownError;
 use farcall::{CallError, Execution, Listening, MethodError, Node, Proxy as _, remote};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -144,8 +145,11 @@ fn a_plain_thread_blocks_for_the_answer() {
     assert!(matches!(alice.deposit(0).blocking(), Err(CallError::Method(Frozen))));
     let pending = alice.settled().try_start().expect("room");
     assert!(matches!(pending.cancel().wait(), Err(CallError::Cancelled { .. })));
-    farcall::blocking::shutdown(alice.node(), Duration::from_secs(5)).expect("not in a task");
-    farcall::blocking::shutdown(server.node(), Duration::from_secs(5)).expect("not in a task");
+    farcall::blocking::shutdown(alice.node(), Duration::from_secs(5)).expect("nothing is left");
+    // The method that was given up still runs there.
+    let left = farcall::blocking::shutdown(server.node(), Duration::from_millis(20));
+    let Err(ShutdownError::Unfinished(left)) = left else { panic!("{left:?}") };
+    assert_eq!(left.handlers, 1);
 }
 
 #[tokio::test]
