@@ -23,7 +23,7 @@ use crate::protocol::client::{Client, ClientConfig, Health};
 use crate::time::Time;
 use crate::transport::{Network, Stream};
 use crate::wire::frame::{CloseCode, Fragment, Frame, decode, put_close};
-use crate::wire::send_buffer::SendBuffer;
+use crate::wire::send_buffer::{SendBuffer, UNFINISHED};
 
 /// Makes a link to `address` and starts its task.
 pub(crate) fn open(
@@ -176,7 +176,8 @@ impl<'a> Connection<'a> {
         let limits = link.limits();
         let assembly = Assembly::new(AssemblyLimits {
             message: limits.message,
-            bytes: limits.reply_bytes.max(limits.message),
+            // A server may have larger budgets, but has no more replies unfinished at a time than this.
+            bytes: limits.reply_bytes.max(limits.message.saturating_mul(UNFINISHED)),
             messages: limits.window,
         });
         let (input, output) = (Input::new(now), Output::default());

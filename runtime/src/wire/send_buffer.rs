@@ -19,8 +19,6 @@ pub(crate) struct SendBuffer {
     /// Bytes that were ever written to `small`.
     written: u64,
     large: VecDeque<Large>,
-    /// Bytes of `large` that no batch has taken.
-    large_bytes: usize,
 }
 
 /// A message that travels in fragments.
@@ -67,7 +65,6 @@ impl SendBuffer {
 
     /// Queues a message over [`FRAGMENT`] bytes: type and header in `head`, then `body`.
     pub(crate) fn push_large(&mut self, seq: Seq, head: Vec<u8>, body: Bytes) {
-        self.large_bytes += body.len();
         self.large.push_back(Large { seq, head, body, taken: 0 });
     }
 
@@ -82,7 +79,6 @@ impl SendBuffer {
             return Aborted::Absent;
         };
         if let Some(large) = self.large.remove(index) {
-            self.large_bytes -= large.body.len() - large.taken;
             if large.taken > 0 {
                 put_fragment_head(seq, Part::Abort, 0, &mut self.small);
             }
@@ -90,10 +86,11 @@ impl SendBuffer {
         Aborted::Unfinished
     }
 
-    /// Bytes that wait here.
+    /// Bytes of small frames that wait here. Large messages are bounded by the budgets of requests and replies, and do
+    /// not count: small frames are to pass between their fragments, not to wait for their ends.
     #[inline]
     pub(crate) fn pending(&self) -> usize {
-        self.small.len() + self.large_bytes
+        self.small.len()
     }
 
     /// Bytes of small frames that wait here.
@@ -121,32 +118,36 @@ impl SendBuffer {
         }
     }
 
+    /// One fragment of each of the oldest messages. A younger one begins when one of them has ended, so that the peer
+    /// never has more than that many unfinished.
     fn fill_fragments(&mut self, batch: &mut Batch) {
-        for _ in 0..self.large.len().min(FRAGMENTS_PER_BATCH) {
-            let Some(mut large) = self.large.pop_front() else { break };
-            let size = (large.body.len() - large.taken).min(FRAGMENT);
-            let first = large.taken == 0;
-            let last = large.taken + size == large.body.len();
-            // A message is longer than one fragment, so that none is both first and last.
-            let (part, lead) = if first {
-                let total = (large.head.len() + large.body.len()) as u64;
-                (Part::First { total }, large.head.len())
-            } else {
-                (if last { Part::Last } else { Part::Middle }, 0)
-            };
-            let mut head = Vec::with_capacity(large.head.len() + 32);
-            put_fragment_head(large.seq, part, lead + size, &mut head);
-            if first {
-                head.append(&mut large.head);
-            }
-            batch.pieces.push_back(Bytes::from(head));
-            batch.pieces.push_back(large.body.slice(large.taken..large.taken + size));
-            large.taken += size;
-            self.large_bytes -= size;
-            if !last {
-                self.large.push_back(large);
-            }
+        for large in self.large.iter_mut().take(UNFINISHED) {
+            large.next_fragment(&mut batch.pieces);
         }
+        self.large.retain(|large| large.taken < large.body.len());
+    }
+}
+
+impl Large {
+    fn next_fragment(&mut self, pieces: &mut VecDeque<Bytes>) {
+        let size = (self.body.len() - self.taken).min(FRAGMENT);
+        let first = self.taken == 0;
+        let last = self.taken + size == self.body.len();
+        // A message is longer than one fragment, so that none is both first and last.
+        let (part, lead) = if first {
+            let total = (self.head.len() + self.body.len()) as u64;
+            (Part::First { total }, self.head.len())
+        } else {
+            (if last { Part::Last } else { Part::Middle }, 0)
+        };
+        let mut head = Vec::with_capacity(self.head.len() + 32);
+        put_fragment_head(self.seq, part, lead + size, &mut head);
+        if first {
+            head.append(&mut self.head);
+        }
+        pieces.push_back(Bytes::from(head));
+        pieces.push_back(self.body.slice(self.taken..self.taken + size));
+        self.taken += size;
     }
 }
 
@@ -211,8 +212,8 @@ impl Batch {
     }
 }
 
-/// Large messages that have a fragment in one batch.
-const FRAGMENTS_PER_BATCH: usize = 4;
+/// Large messages that have a fragment in one batch, and that a peer has unfinished at a time.
+pub(crate) const UNFINISHED: usize = 4;
 /// Capacity in bytes that an idle connection keeps.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -277,6 +278,29 @@ mod tests {
             assert_eq!(message[..3], [1, 2, 3]);
             assert_eq!(message[3..], body);
         }
+    }
+
+    #[test]
+    fn a_peer_has_few_messages_unfinished_at_a_time() {
+        let mut buffer = SendBuffer::default();
+        for seq in 1..=20 {
+            buffer.push_large(seq, vec![1], Bytes::from(vec![7; (2 + seq as usize) * FRAGMENT]));
+        }
+        let bytes = drain(&mut buffer, usize::MAX);
+        let (mut rest, mut unfinished) = (&bytes[..], Vec::new());
+        while let Some((length, used)) = frame_length(rest).unwrap() {
+            let Ok(Frame::Fragment(fragment)) = decode(&rest[used..used + length]) else {
+                panic!("not a fragment")
+            };
+            match fragment.part {
+                Part::First { .. } => unfinished.push(fragment.seq),
+                Part::Last => unfinished.retain(|&seq| seq != fragment.seq),
+                _ => {}
+            }
+            assert!(unfinished.len() <= UNFINISHED);
+            rest = &rest[used + length..];
+        }
+        assert!(unfinished.is_empty());
     }
 
     #[test]
