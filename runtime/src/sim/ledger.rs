@@ -158,6 +158,8 @@ impl Ledger {
                     | CallError::Cancelled { .. }
                     | CallError::Expired(_)
                     | CallError::Closed { .. }
+                    // The deadline of a call that found no connection up to then.
+                    | CallError::Unreachable { .. }
             ),
             drain: matches!(error, CallError::ShuttingDown(_)),
             refusal: matches!(

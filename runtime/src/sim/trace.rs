@@ -32,26 +32,39 @@ pub(super) enum Event {
 /// The events of a run so far.
 pub(super) struct Trace {
     hash: Fnv,
-    last: VecDeque<(Duration, Event)>,
+    /// What was written to the network, which soon is much.
+    traffic: VecDeque<Noted>,
+    /// Everything else.
+    deeds: VecDeque<Noted>,
     events: u64,
+}
+
+/// An event with its number and time.
+struct Noted {
+    number: u64,
+    at: Duration,
+    event: Event,
 }
 
 impl Trace {
     pub(super) fn new() -> Trace {
-        Trace { hash: Fnv::default(), last: VecDeque::new(), events: 0 }
+        let (traffic, deeds) = Default::default();
+        Trace { hash: Fnv::default(), traffic, deeds, events: 0 }
     }
 
     pub(super) fn add(&mut self, at: Duration, event: Event) {
         at.hash(&mut self.hash);
         event.hash(&mut self.hash);
         self.events += 1;
-        if matches!(event, Event::Received { .. }) {
-            return;
+        let last = match event {
+            Event::Received { .. } => return,
+            Event::Sent { .. } => &mut self.traffic,
+            _ => &mut self.deeds,
+        };
+        if last.len() == KEPT_EVENTS {
+            last.pop_front();
         }
-        if self.last.len() == KEPT_EVENTS {
-            self.last.pop_front();
-        }
-        self.last.push_back((at, event));
+        last.push_back(Noted { number: self.events, at, event });
     }
 
     /// The hash over all events and their times.
@@ -66,8 +79,10 @@ impl Trace {
 
     /// The last events, a line each.
     pub(super) fn transcript(&self) -> String {
+        let mut all: Vec<&Noted> = self.traffic.iter().chain(&self.deeds).collect();
+        all.sort_by_key(|noted| noted.number);
         let mut text = String::new();
-        for (at, event) in &self.last {
+        for Noted { at, event, .. } in all {
             // Writing to a string does not fail.
             let _ = writeln!(text, "{:>9.3}s  {event}", at.as_secs_f64());
         }
@@ -140,7 +155,7 @@ pub(super) fn digest(bytes: &[u8]) -> u64 {
     hash.finish()
 }
 
-/// Events of a run that its transcript shows: the last ones.
+/// Writes of a run that its transcript shows, and other events: the last of each.
 const KEPT_EVENTS: usize = 2000;
 
 #[cfg(test)]
