@@ -36,7 +36,7 @@ pub(crate) struct Server {
     pub(super) connections: AtomicUsize,
     pub(super) handshakes: AtomicUsize,
     /// Connections by host.
-    pub(super) hosts: Mutex<HashMap<Box<str>, usize>>,
+    pub(super) hosts: Mutex<BTreeMap<Box<str>, usize>>,
     pub(super) draining: AtomicBool,
     /// The process is dead, as far as anybody can see: nothing runs any further.
     pub(super) dead: AtomicBool,
