@@ -50,6 +50,15 @@ impl Mode {
         }
     }
 
+    /// Longer than any outage only where no session may expire.
+    fn session_ttl(self) -> Duration {
+        Duration::from_secs(match self {
+            Mode::Links => 20,
+            Mode::Crashes | Mode::Shutdowns => 6,
+            Mode::Scarcity => 2,
+        })
+    }
+
     fn limits(self) -> Limits {
         let scarce = self == Mode::Scarcity;
         Limits {
@@ -59,7 +68,7 @@ impl Mode {
             request_bytes: 4 << 20,
             reply_bytes: 4 << 20,
             process_bytes: 16 << 20,
-            session_ttl: Duration::from_secs(if scarce { 2 } else { 20 }),
+            session_ttl: self.session_ttl(),
             handshake_timeout: Duration::from_secs(2),
             ping_interval: Duration::from_secs(1),
             progress_timeout: Duration::from_secs(2),
@@ -98,7 +107,7 @@ pub async fn run(world: World, mode: Mode) -> Tally {
             Err(_) => panic!("I14: a caller waits for ever on a healthy network"),
         }
     }
-    let ttl = mode.limits().session_ttl;
+    let ttl = mode.session_ttl();
     world.settle(ttl * 10).await;
     scene.check_order();
     scene.check_memory(ttl).await;
@@ -234,13 +243,13 @@ impl Scene {
                 }
             }
             7 => {
-                let bytes = world.below(200 << 10);
+                let bytes = self.size();
                 if let Some(Ok((of, answer))) = self.call(key, store.download(key, bytes)).await {
                     assert!((of, answer) == (key, content(key, bytes)), "I3: another answer");
                 }
             }
             8 => {
-                let bytes = world.below(200 << 10);
+                let bytes = self.size();
                 let call = store.upload(key, content(key, bytes));
                 if let Some(Ok(answer)) = self.call(key, call).await {
                     assert_eq!(answer, (key, bytes), "I3: another answer");
@@ -254,6 +263,11 @@ impl Scene {
             13 | 14 => self.appended(key, store.hint(key, pause)).await,
             _ => drop(self.call(key, store.tell(key)).await),
         }
+    }
+
+    /// How many bytes a message has: in one frame mostly, in several fragments now and then.
+    fn size(&self) -> u64 {
+        self.world.below(if self.world.one_in(4) { 200 << 10 } else { 2000 })
     }
 
     /// A call that runs once at most, and says so.

@@ -137,9 +137,13 @@ async fn pause(milliseconds: u64) {
     }
 }
 
-/// Bytes that belong to one call.
+/// Bytes that belong to one call; no two fragments of them are the same.
 pub fn content(key: u64, bytes: u64) -> Vec<u8> {
-    (0..bytes).map(|position| (key ^ position) as u8).collect()
+    let pattern: Vec<u8> = (0..251_u64).map(|position| (key ^ position) as u8).collect();
+    let length = bytes as usize;
+    let mut content = pattern.repeat(length / pattern.len() + 1);
+    content.truncate(length);
+    content
 }
 
 /// What a panic of the service says.
