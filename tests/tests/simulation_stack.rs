@@ -110,7 +110,7 @@ impl Sum {
             ("torn frames", network.torn, 1000),
             ("half-open connections", network.half_open, 200),
             ("stalls", network.stalls, 2000),
-            ("crashes", network.crashes, 1000),
+            ("crashes", network.crashes, 4000),
         ] {
             assert!(count >= least, "only {count} {what}");
         }

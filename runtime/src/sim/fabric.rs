@@ -3,19 +3,20 @@
 //! All of it is one state behind one lock, changed by the streams, by the scenario and by chance. Whoever must be woken
 //! is woken after the lock is free, in an order that the run's seed determines.
 
+mod traffic;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::faults::{Faults, NetworkCounts, one_in};
-use super::pipe::{Ending, Found, Pipe};
+use super::pipe::Pipe;
 use super::rng::Rng;
-use super::trace::{Event, Trace, digest};
+use super::trace::{Event, Trace};
 use crate::driver::lock;
 
 /// A host, by the order in which names were first used.
@@ -53,6 +54,8 @@ pub(super) struct State {
     made: u64,
     /// Directions in which nothing arrives.
     blocked: BTreeSet<(HostId, HostId)>,
+    /// Connections whose last bytes arrive together with the first of the next one.
+    late: Vec<Late>,
     /// Who wants to connect and cannot for now.
     connecting: Vec<Waker>,
     woken: Vec<Waker>,
@@ -88,6 +91,14 @@ struct Connection {
     pipes: [Pipe; 2],
 }
 
+/// Bytes of a lost connection that are still on their way.
+struct Late {
+    connection: u64,
+    way: [HostId; 2],
+    /// Whether they are read before the first bytes of the next connection.
+    first: bool,
+}
+
 struct End {
     home: Incarnation,
     /// Nobody holds it any more.
@@ -107,6 +118,7 @@ impl Fabric {
             connections: BTreeMap::new(),
             made: 0,
             blocked: BTreeSet::new(),
+            late: Vec::new(),
             connecting: Vec::new(),
             woken: Vec::new(),
             counts: NetworkCounts::default(),
@@ -352,191 +364,5 @@ impl State {
     }
 }
 
-/// Reading and writing.
-impl State {
-    /// Reads what has arrived; with the moment at which more will have, when there is nothing.
-    pub(super) fn poll_read(
-        &mut self,
-        end: EndId,
-        cx: &Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<Result<io::Result<()>, Instant>> {
-        let Some(connection) = self.connections.get_mut(&end.connection) else {
-            return Poll::Pending;
-        };
-        let [writer, reader] = [1 - end.side, end.side];
-        let way = (connection.ends[writer].home.host, connection.ends[reader].home.host);
-        let pipe = &mut connection.pipes[writer];
-        if connection.ends[reader].gone || self.blocked.contains(&way) {
-            pipe.sleep_reader(cx);
-            return Poll::Pending;
-        }
-        match pipe.read(self.now, into) {
-            Found::Bytes(bytes) => {
-                pipe.wake_writer(&mut self.woken);
-                self.note(Event::Received { connection: end.connection, bytes });
-                Poll::Ready(Ok(Ok(())))
-            }
-            Found::End(Ending::Finished) => Poll::Ready(Ok(Ok(()))),
-            Found::End(Ending::Reset) => {
-                Poll::Ready(Ok(Err(io::ErrorKind::ConnectionReset.into())))
-            }
-            Found::Later(moment) => {
-                pipe.sleep_reader(cx);
-                Poll::Ready(Err(moment))
-            }
-            Found::Nothing => {
-                pipe.sleep_reader(cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Takes bytes on their way, as many as there is room for and chance allows.
-    pub(super) fn poll_write(
-        &mut self,
-        end: EndId,
-        cx: &Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let aborted = || Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        let Some(connection) = self.connections.get_mut(&end.connection) else { return aborted() };
-        let (mine, other) = (end.side, 1 - end.side);
-        if connection.ends[mine].gone || connection.pipes[mine].ending() == Some(Ending::Finished) {
-            return aborted();
-        }
-        let [from, to] = [mine, other].map(|side| connection.ends[side].home);
-        let told = !self.blocked.contains(&(to.host, from.host));
-        if told && connection.pipes[other].is_reset(self.now) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
-        let room = connection.pipes[mine].room();
-        if room == 0 {
-            connection.pipes[mine].sleep_writer(cx);
-            return Poll::Pending;
-        }
-        let mut count = bytes.len().min(room);
-        if one_in(&mut self.rng, PARTIAL_ONE_IN) {
-            count = 1 + usize::try_from(self.rng.below(count as u64)).unwrap_or(0);
-        }
-        self.send(end, from, to, &bytes[..count]);
-        if one_in(&mut self.rng, self.faults.cut_one_in) {
-            self.cut(end.connection);
-        } else if one_in(&mut self.rng, self.faults.half_open_one_in) {
-            let side = usize::try_from(self.rng.below(2)).unwrap_or(0);
-            self.half_open(end.connection, side);
-        } else if self.hosts[to.host].power != Power::Off && !self.is_there(end) {
-            self.answer_with_reset(end);
-        }
-        Poll::Ready(Ok(count))
-    }
-
-    fn send(&mut self, end: EndId, from: Incarnation, to: Incarnation, bytes: &[u8]) {
-        let (from, to) = (self.name(from.host), self.name(to.host));
-        let (connection, digest) = (end.connection, digest(bytes));
-        self.note(Event::Sent { connection, from, to, bytes: bytes.len(), digest });
-        self.counts.writes += 1;
-        self.counts.bytes += bytes.len() as u64;
-        // In two pieces now and then, so that readers see parts of frames.
-        let split = if one_in(&mut self.rng, SPLIT_ONE_IN) {
-            usize::try_from(self.rng.below(bytes.len() as u64)).unwrap_or(0)
-        } else {
-            0
-        };
-        for piece in [&bytes[..split], &bytes[split..]] {
-            let stall = self.faults.draw_stall(&mut self.rng);
-            self.counts.stalls += u64::from(!stall.is_zero());
-            let arrives = self.now + self.faults.draw_delay(&mut self.rng) + stall;
-            if let Some(connection) = self.connections.get_mut(&end.connection)
-                && !piece.is_empty()
-            {
-                connection.pipes[end.side].push(piece, arrives);
-                connection.pipes[end.side].wake_reader(&mut self.woken);
-            }
-        }
-    }
-
-    /// Whether somebody still holds the other side.
-    fn is_there(&self, end: EndId) -> bool {
-        self.connections.get(&end.connection).is_some_and(|it| !it.ends[1 - end.side].gone)
-    }
-
-    /// The other host knows nothing of this connection any more and says so.
-    fn answer_with_reset(&mut self, end: EndId) {
-        let (delay, _) = self.begin_connect();
-        let Some(connection) = self.connections.get_mut(&end.connection) else { return };
-        let pipe = &mut connection.pipes[1 - end.side];
-        if pipe.ending() != Some(Ending::Reset) {
-            pipe.reset(self.now + delay, &mut self.rng);
-            pipe.wake_reader(&mut self.woken);
-        }
-    }
-
-    /// Breaks a connection for both sides.
-    fn cut(&mut self, number: u64) {
-        let Some(connection) = self.connections.get_mut(&number) else { return };
-        let mut torn = false;
-        for pipe in &mut connection.pipes {
-            let at = self.now + self.faults.draw_delay(&mut self.rng);
-            torn |= pipe.reset(at, &mut self.rng);
-            pipe.wake_reader(&mut self.woken);
-            pipe.wake_writer(&mut self.woken);
-        }
-        self.counts.cuts += 1;
-        self.counts.torn += u64::from(torn);
-        self.note(Event::Cut { connection: number });
-    }
-
-    /// Breaks a connection; only one side is told.
-    fn half_open(&mut self, number: u64, told: usize) {
-        let Some(connection) = self.connections.get_mut(&number) else { return };
-        let at = self.now + self.faults.draw_delay(&mut self.rng);
-        connection.pipes[1 - told].reset(at, &mut self.rng);
-        connection.pipes[told].vanish(&mut self.rng);
-        connection.pipes[1 - told].wake_reader(&mut self.woken);
-        let notices = connection.ends[told].home.host;
-        self.counts.half_open += 1;
-        self.note(Event::HalfOpened { connection: number, notices: self.name(notices) });
-    }
-
-    /// The writer has finished.
-    pub(super) fn finish(&mut self, end: EndId) {
-        let at = self.now + self.faults.draw_delay(&mut self.rng);
-        if let Some(connection) = self.connections.get_mut(&end.connection) {
-            connection.pipes[end.side].finish(at);
-            connection.pipes[end.side].wake_reader(&mut self.woken);
-        }
-    }
-
-    /// A side is dropped. As in TCP, what it had sent may be lost if it leaves bytes unread.
-    pub(super) fn drop_end(&mut self, end: EndId) {
-        let at = self.now + self.faults.draw_delay(&mut self.rng);
-        let Some(connection) = self.connections.get_mut(&end.connection) else { return };
-        let (mine, other) = (end.side, 1 - end.side);
-        if connection.ends[mine].gone {
-            return self.forget_ended();
-        }
-        connection.ends[mine].gone = true;
-        if connection.pipes[other].has_unread(self.now) {
-            connection.pipes[mine].reset(at, &mut self.rng);
-        } else {
-            connection.pipes[mine].finish(at);
-        }
-        connection.pipes[other].abandon();
-        connection.pipes[other].wake_writer(&mut self.woken);
-        connection.pipes[mine].wake_reader(&mut self.woken);
-        let by = connection.ends[mine].home.host;
-        self.note(Event::Closed { connection: end.connection, by: self.name(by) });
-        self.forget_ended();
-    }
-
-    fn forget_ended(&mut self) {
-        self.connections.retain(|_, connection| !connection.ends.iter().all(|end| end.gone));
-    }
-}
-
-/// Of so many writes one is taken in part only.
-const PARTIAL_ONE_IN: u32 = 16;
-/// Of so many writes one arrives in two pieces.
-const SPLIT_ONE_IN: u32 = 8;
+/// The first of the ports that are chosen where none is named.
 const FIRST_CHOSEN_PORT: u16 = 49_152;

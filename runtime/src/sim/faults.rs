@@ -20,7 +20,8 @@ pub struct Faults {
     /// Of so many writes one breaks its connection, for both sides: of the bytes in flight any first part arrives, be
     /// it the middle of a frame. 0 for never, as below.
     pub cut_one_in: u32,
-    /// Of so many writes one loses its connection half: one side is told, the other hears nothing more, for ever.
+    /// Of so many writes one loses its connection half: one side is told, the other hears nothing more, for ever. What
+    /// was on its way to the other may still arrive, even beside the first bytes of the connection that is made next.
     pub half_open_one_in: u32,
     /// Of so many writes one is held up, and all behind it.
     pub stall_one_in: u32,
@@ -51,7 +52,7 @@ impl Faults {
         Faults {
             delay: Duration::from_millis(1)..=Duration::from_millis(10),
             cut_one_in: 30,
-            half_open_one_in: 200,
+            half_open_one_in: 100,
             stall_one_in: 50,
             stall: Duration::from_millis(20)..=Duration::from_millis(500),
             refuse_one_in: 10,

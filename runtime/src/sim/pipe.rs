@@ -20,6 +20,8 @@ pub(super) struct Pipe {
     ending: Option<(Ending, Instant)>,
     /// What is written from now on is never delivered.
     void: bool,
+    /// Nothing arrives until somebody lets it go.
+    withheld: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -58,6 +60,7 @@ impl Pipe {
             last: now,
             ending: None,
             void: false,
+            withheld: false,
             reader: None,
             writer: None,
         }
@@ -81,6 +84,9 @@ impl Pipe {
     /// Gives what has arrived.
     pub(super) fn read(&mut self, now: Instant, into: &mut ReadBuf<'_>) -> Found {
         let mut total = 0;
+        if self.withheld {
+            return Found::Nothing;
+        }
         while into.remaining() > 0
             && let Some(chunk) = self.chunks.front_mut().filter(|chunk| chunk.arrives <= now)
         {
@@ -136,6 +142,24 @@ impl Pipe {
     pub(super) fn vanish(&mut self, rng: &mut Rng) -> bool {
         self.void = true;
         self.tear(rng)
+    }
+
+    /// As [`vanish`](Pipe::vanish), but all that is in flight is kept back until [`release`](Pipe::release).
+    pub(super) fn withhold(&mut self) {
+        self.void = true;
+        self.withheld = true;
+    }
+
+    /// What was kept back arrives at this moment.
+    pub(super) fn release(&mut self, arrives: Instant) {
+        self.withheld = false;
+        self.last = arrives;
+        self.chunks.iter_mut().for_each(|chunk| chunk.arrives = arrives);
+    }
+
+    /// When the last bytes arrive.
+    pub(super) fn last_arrival(&self) -> Instant {
+        self.last
     }
 
     /// The reader is gone: what is in flight is not wanted.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use farcall::sim::{Faults, World};
 use farcall::{Call, CallError, Execution, Limits, Node, SessionId};
 
-use crate::service::{Memory, Store, StoreProxy, content};
+use crate::service::{Memory, StoreProxy, content};
 
 /// How rough a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Links break and stall, and nothing else: no call but those under maybe may fail.
     Links,
     /// Nodes crash, callers give up.
@@ -24,7 +24,7 @@ pub enum Mode {
 }
 
 /// How often calls ended in which way.
-pub type Tally = BTreeMap<&'static str, u64>;
+pub(crate) type Tally = BTreeMap<&'static str, u64>;
 
 /// What all tasks of a run share.
 #[derive(Clone)]
@@ -37,11 +37,11 @@ struct Scene {
 }
 
 impl Mode {
-    pub fn of(seed: u64) -> Mode {
+    pub(crate) fn of(seed: u64) -> Mode {
         [Mode::Links, Mode::Crashes, Mode::Shutdowns, Mode::Scarcity][(seed % 4) as usize]
     }
 
-    pub fn faults(self, seed: u64) -> Faults {
+    pub(crate) fn faults(self, seed: u64) -> Faults {
         match (self, seed / 4 % 3) {
             (Mode::Links, _) | (_, 0) => Faults::rough(),
             // Few chance faults, so that what the scenario does itself is seen alone.
@@ -62,7 +62,7 @@ impl Mode {
     fn limits(self) -> Limits {
         let scarce = self == Mode::Scarcity;
         Limits {
-            window: if scarce { 4 } else { 1024 },
+            window: if scarce { 2 } else { 1024 },
             send_buffer: if scarce { 16 << 10 } else { 1 << 20 },
             message: 1 << 20,
             request_bytes: 4 << 20,
@@ -80,7 +80,7 @@ impl Mode {
 }
 
 /// The whole run.
-pub async fn run(world: World, mode: Mode) -> Tally {
+pub(crate) async fn run(world: World, mode: Mode) -> Tally {
     let memory = Memory::new(world.ledger().clone());
     let (server, tally) = (Arc::default(), Arc::default());
     let scene = Scene { world: world.clone(), mode, memory, server, tally };
@@ -111,8 +111,7 @@ pub async fn run(world: World, mode: Mode) -> Tally {
     world.settle(ttl * 10).await;
     scene.check_order();
     scene.check_memory(ttl).await;
-    let tally = scene.tally.lock().expect("no panic under the lock").clone();
-    tally
+    std::mem::take(&mut *scene.tally.lock().expect("no panic under the lock"))
 }
 
 impl Scene {

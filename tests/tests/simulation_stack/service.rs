@@ -10,7 +10,7 @@ use farcall::{Context, SessionId, remote};
 
 /// A list that grows.
 #[remote(semantics = "at_most_once")]
-pub trait Store {
+pub(crate) trait Store {
     /// Appends after a pause of so many milliseconds; gives the key back, and the number of the run.
     async fn append(&self, key: u64, pause_ms: u64) -> (u64, u32);
 
@@ -45,27 +45,27 @@ pub trait Store {
 
 /// One start of a method.
 #[derive(Debug, Clone, Copy)]
-pub struct Start {
-    pub session: SessionId,
-    pub seq: u64,
-    pub key: u64,
-    pub method: &'static str,
+pub(crate) struct Start {
+    pub(crate) session: SessionId,
+    pub(crate) seq: u64,
+    pub(crate) key: u64,
+    pub(crate) method: &'static str,
 }
 
 /// The service; what it shares is what a disk would keep over a crash.
 #[derive(Clone)]
-pub struct Memory {
+pub(crate) struct Memory {
     ledger: Ledger,
     journal: Arc<Mutex<Vec<Start>>>,
 }
 
 impl Memory {
-    pub fn new(ledger: Ledger) -> Memory {
+    pub(crate) fn new(ledger: Ledger) -> Memory {
         Memory { ledger, journal: Arc::default() }
     }
 
     /// All starts, in their order.
-    pub fn journal(&self) -> Vec<Start> {
+    pub(crate) fn journal(&self) -> Vec<Start> {
         self.journal.lock().expect("no panic under the lock").clone()
     }
 
@@ -138,7 +138,7 @@ async fn pause(milliseconds: u64) {
 }
 
 /// Bytes that belong to one call; no two fragments of them are the same.
-pub fn content(key: u64, bytes: u64) -> Vec<u8> {
+pub(crate) fn content(key: u64, bytes: u64) -> Vec<u8> {
     let pattern: Vec<u8> = (0..251_u64).map(|position| (key ^ position) as u8).collect();
     let length = bytes as usize;
     let mut content = pattern.repeat(length / pattern.len() + 1);
@@ -147,4 +147,4 @@ pub fn content(key: u64, bytes: u64) -> Vec<u8> {
 }
 
 /// What a panic of the service says.
-pub const PLANNED: &str = "a planned panic";
+pub(crate) const PLANNED: &str = "a planned panic";
