@@ -31,7 +31,7 @@ pub struct Url {
 }
 
 /// Where a node listens, or where it is reached.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Address {
     /// A TCP port: `tcp://host:port`.
@@ -43,7 +43,7 @@ pub enum Address {
 }
 
 /// A host and a port of it; port 0 asks for any free one where a node listens.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// The host.
     pub host: Host,
@@ -52,7 +52,7 @@ pub struct HostPort {
 }
 
 /// A host by number or by name.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// By number.
     Ip(IpAddr),

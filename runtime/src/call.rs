@@ -168,6 +168,16 @@ impl<A, T, E> Call<A, T, E> {
         self.limited(Limit::Deadline(deadline.into()))
     }
 
+    /// What is called, while the call is there to be polled.
+    #[cfg(feature = "sim")]
+    pub(crate) fn method(&self) -> Option<&'static MethodDescriptor> {
+        match &self.stage {
+            Stage::Unstarted(plan, _) => Some(plan.method()),
+            Stage::Queued(queued) => Some(queued.plan.method()),
+            Stage::Started(_) | Stage::Finished => None,
+        }
+    }
+
     fn limited(mut self, limit: Limit) -> Call<A, T, E> {
         if let Stage::Unstarted(plan, _) = &mut self.stage {
             plan.limit = limit;

@@ -3,7 +3,7 @@
 //! Everything hangs on a [`Node`], nothing is global: a program may have several, a test one of its own. Proxies and
 //! handles of listeners keep their node alive; when the last is gone, its connections end.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -53,7 +53,8 @@ type Kept = Box<dyn std::any::Any + Send + Sync>;
 
 #[derive(Default)]
 struct Links {
-    open: HashMap<Address, Arc<Link>>,
+    /// Ordered, so that a run in the simulator can be repeated.
+    open: BTreeMap<Address, Arc<Link>>,
     closed: bool,
 }
 

@@ -16,8 +16,8 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &["protocol"],
     &["dispatch", "context", "registry", "transport", "store"],
-    &["driver", "sim"],
-    &["node", "serve", "call", "pending", "proxy", "blocking", "private"],
+    &["driver"],
+    &["node", "serve", "call", "pending", "proxy", "blocking", "private", "sim"],
     &["fuzzing"],
 ];
 

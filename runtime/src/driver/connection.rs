@@ -71,8 +71,8 @@ impl Driver {
                         return;
                     }
                 }
-                Some(Ok(Err(error))) => self.link.unreachable(error),
-                Some(Err(_)) => self.link.unreachable(io::ErrorKind::TimedOut.into()),
+                Some(Ok(Err(error))) => self.unreachable(error),
+                Some(Err(_)) => self.unreachable(io::ErrorKind::TimedOut.into()),
             }
             let pause = tokio::time::sleep(self.pause());
             if while_down(&self.link, &mut timer, pause).await.is_none() {
@@ -107,6 +107,11 @@ impl Driver {
             let _ = connection.stream.shutdown().await;
         }
         closing
+    }
+
+    fn unreachable(&mut self, error: io::Error) {
+        self.failures = self.failures.saturating_add(1);
+        self.link.unreachable(error);
     }
 
     /// Full jitter: a random part of a time that doubles with every failure.

@@ -20,6 +20,12 @@ impl Entropy {
         Entropy::Seeded(Mutex::new(seed))
     }
 
+    /// Whether this is a simulated node's.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_seeded(&self) -> bool {
+        matches!(self, Entropy::Seeded(_))
+    }
+
     /// The next number, uniform over all.
     pub(crate) fn next(&self) -> u64 {
         match self {

@@ -1,6 +1,6 @@
 //! The server's side of a node: listeners, sessions, and how both end.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -36,7 +36,7 @@ pub(crate) struct Server {
     pub(super) connections: AtomicUsize,
     pub(super) handshakes: AtomicUsize,
     /// Connections by host.
-    pub(super) hosts: Mutex<HashMap<Box<str>, usize>>,
+    pub(super) hosts: Mutex<BTreeMap<Box<str>, usize>>,
     pub(super) draining: AtomicBool,
     /// The process is dead, as far as anybody can see: nothing runs any further.
     pub(super) dead: AtomicBool,
@@ -44,6 +44,9 @@ pub(crate) struct Server {
     relieved: Mutex<Option<Time>>,
     /// Tasks to be woken when the server ends.
     tasks: Mutex<Tasks>,
+    /// Handlers with tasks of their own, which end with a simulated crash.
+    #[cfg(feature = "sim")]
+    handlers: Mutex<Vec<tokio::task::AbortHandle>>,
     /// Tells listeners to stop, and who waits for the end to look again.
     pub(super) changed: Notify,
 }
@@ -52,7 +55,7 @@ pub(crate) struct Server {
 #[derive(Default)]
 struct Tasks {
     next: u64,
-    wakers: HashMap<u64, Option<Waker>>,
+    wakers: BTreeMap<u64, Option<Waker>>,
     closing: bool,
 }
 
@@ -80,6 +83,8 @@ impl Server {
             dead: AtomicBool::new(false),
             relieved: Mutex::default(),
             tasks: Mutex::default(),
+            #[cfg(feature = "sim")]
+            handlers: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -150,7 +155,25 @@ impl Server {
     #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only the simulator kills"))]
     pub(crate) fn kill(&self) {
         self.dead.store(true, Ordering::Release);
+        #[cfg(feature = "sim")]
+        lock(&self.handlers).drain(..).for_each(|handler| handler.abort());
         self.close();
+    }
+
+    /// Whether the process is dead; a constant where nothing can kill it.
+    #[inline]
+    pub(super) fn is_dead(&self) -> bool {
+        cfg!(feature = "sim") && self.dead.load(Ordering::Acquire)
+    }
+
+    /// Remembers a handler's task, so that a crash can end it, where there are simulated crashes.
+    #[cfg(feature = "sim")]
+    pub(super) fn watch(&self, handler: &tokio::task::JoinHandle<()>) {
+        if self.entropy.is_seeded() {
+            let mut handlers = lock(&self.handlers);
+            handlers.retain(|handler| !handler.is_finished());
+            handlers.push(handler.abort_handle());
+        }
     }
 
     /// This run of the server.

@@ -36,6 +36,10 @@ impl Serving {
         call: &Call<'_>,
         arguments: Bytes,
     ) -> Result<(), Violation> {
+        if self.server.is_dead() {
+            // The handler before this one brought the crash.
+            return Ok(());
+        }
         let Some((object, method)) = self.admit(now, call)? else { return Ok(()) };
         let left = call.deadline_ms.map(Duration::from_millis);
         let context = context::Context::new(
@@ -63,7 +67,10 @@ impl Serving {
             return Ok(());
         }
         let (cell, server) = (self.cell.clone(), self.server.clone());
-        tokio::spawn(Spawned { handler: Some(handler), cell, server });
+        let spawned = tokio::spawn(Spawned { handler: Some(handler), cell, server });
+        #[cfg(feature = "sim")]
+        self.server.watch(&spawned);
+        drop(spawned);
         Ok(())
     }
 
@@ -212,7 +219,9 @@ impl Future for Spawned {
 impl Drop for Spawned {
     /// The runtime ended the task: the method ran in part.
     fn drop(&mut self) {
-        if let Some(handler) = self.handler.take() {
+        if let Some(handler) = self.handler.take()
+            && !self.server.is_dead()
+        {
             let status = ReplyStatus::Failed(FailureCode::Aborted);
             let mut body = ABORTED.into();
             self.cell.complete(handler.seq, status, &mut body, handler.method.oneway);

@@ -3,7 +3,7 @@
 //! `S` is the driver's cell around a session. A session is made by HELLO only, never by a call, and dropped only when
 //! its client has been silent for the whole ttl: what is not in this table never runs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::id::{Boot, NodeId, SessionId};
 use crate::limits::Limits;
@@ -14,7 +14,8 @@ use crate::wire::frame::{Hello, Ranges, Welcome};
 pub(crate) struct Sessions<S> {
     node: NodeId,
     boot: Boot,
-    sessions: HashMap<SessionId, S>,
+    /// In the order of their names, so that a run in the simulator can be repeated.
+    sessions: BTreeMap<SessionId, S>,
 }
 
 /// What HELLO led to.
@@ -35,7 +36,7 @@ pub(crate) enum HandshakeError {
 impl<S: Clone> Sessions<S> {
     /// No sessions yet.
     pub(crate) fn new(node: NodeId, boot: Boot) -> Sessions<S> {
-        Sessions { node, boot, sessions: HashMap::new() }
+        Sessions { node, boot, sessions: BTreeMap::new() }
     }
 
     /// Finds the session that `hello` asks for, or makes a new one under the name `fresh`, which must be drawn at
