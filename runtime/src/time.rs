@@ -15,12 +15,6 @@ impl Time {
     /// Later than every moment that will come.
     pub(crate) const NEVER: Time = Time(u64::MAX);
 
-    /// The moment `nanoseconds` after the start.
-    #[cfg(feature = "sim")]
-    pub(crate) const fn from_nanos(nanoseconds: u64) -> Time {
-        Time(nanoseconds)
-    }
-
     /// Nanoseconds since the start.
     pub(crate) const fn as_nanos(self) -> u64 {
         self.0

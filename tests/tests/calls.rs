@@ -41,6 +41,7 @@ pub trait Account {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("the account is frozen")]
+/// No money moves.
 pub struct Frozen;
 
 impl MethodError for Frozen {}

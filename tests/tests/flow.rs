@@ -59,7 +59,7 @@ async fn small_calls_pass_between_the_parts_of_large_ones() {
         large.spawn(async move { pending.await.expect("answered").len() });
     }
     let mut small = 0;
-    while large.len() > 0 {
+    while !large.is_empty() {
         tokio::select! {
             biased;
             Some(length) = large.join_next() => assert_eq!(length.expect("no panic"), 15 << 20),

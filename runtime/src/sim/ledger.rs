@@ -167,7 +167,6 @@ impl Ledger {
                 CallError::NoSuchObject(_)
                     | CallError::NoSuchMethod(_)
                     | CallError::BadArguments(_)
-                    | CallError::Denied(_)
                     | CallError::Busy(_)
                     | CallError::BadAddress(_)
                     | CallError::TooLarge { .. }

@@ -78,10 +78,8 @@ impl SendBuffer {
         let Some(index) = self.large.iter().position(|large| large.seq == seq) else {
             return Aborted::Absent;
         };
-        if let Some(large) = self.large.remove(index) {
-            if large.taken > 0 {
-                put_fragment_head(seq, Part::Abort, 0, &mut self.small);
-            }
+        if self.large.remove(index).is_some_and(|large| large.taken > 0) {
+            put_fragment_head(seq, Part::Abort, 0, &mut self.small);
         }
         Aborted::Unfinished
     }

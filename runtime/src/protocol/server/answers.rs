@@ -193,6 +193,8 @@ impl ServerSession {
 }
 
 /// A reply that waits for room on the link.
+#[derive(Debug)]
+#[cfg_attr(feature = "sim", derive(Clone))]
 pub(super) enum ToSend {
     /// It is in its record.
     Saved(Seq),

@@ -404,7 +404,7 @@ impl Small {
         match &frame {
             Frame::Call(call) => {
                 let semantics = self.left.calls[call.method as usize];
-                let target = Target::Method { semantics, oneway: false };
+                let target = Target::Method { semantics, oneway: false, max_reply: None };
                 if session.admit(NOW, call, target, &mut out).map_err(violation)? == Admission::Run
                 {
                     let number = call.method as usize;
