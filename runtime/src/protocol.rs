@@ -9,3 +9,5 @@ pub(crate) mod client;
 pub(crate) mod finished;
 pub(crate) mod seq_map;
 pub(crate) mod server;
+#[cfg(test)]
+mod tests;

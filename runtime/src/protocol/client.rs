@@ -16,8 +16,6 @@ mod link;
 mod model;
 mod room;
 mod slots;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 use std::collections::VecDeque;

@@ -456,7 +456,7 @@ impl ServerSession {
     }
 
     /// Saved replies that the client has not acknowledged, and their bytes.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn saved(&self) -> (usize, usize) {
         (self.records.len() - self.running, self.reply_bytes)
     }

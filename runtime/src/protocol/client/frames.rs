@@ -85,6 +85,10 @@ impl<W> Client<W> {
         };
         let Some(slot) = self.slots.at_mut(index) else { return Ok(()) };
         if slot.state == State::Queued {
+            if reply.status == ReplyStatus::Failed(FailureCode::ShuttingDown) {
+                // It crossed GOAWAY, which has put the call off until there is another server.
+                return Ok(());
+            }
             // It answers a copy that an earlier link had brought there.
             slot.sent_before = true;
         }
