@@ -1,1 +1,190 @@
+//! The bounds of a session, each reached by a client that is not as it should be.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::wire::frame::{Frame, decode, frame_length};
+use crate::wire::send_buffer::Batch;
+
+const METHOD: Target<'_> =
+    Target::Method { semantics: Semantics::AtMostOnce, oneway: false, max_reply: None };
+
+fn session(limits: Limits) -> ServerSession {
+    let budget = Arc::new(ProcessBudget::default());
+    let client = NodeId(uuid::Uuid::from_u128(1));
+    let mut session = ServerSession::new(SessionId(1), client, Arc::new(limits), budget);
+    session.attach(1, 1 << 20, None).expect("the first link");
+    session
+}
+
+fn call(seq: Seq, floor: Seq) -> Call<'static> {
+    Call { seq, floor, handle: 0, method: 0, deadline_ms: None, attempt: 1, arguments: b"" }
+}
+
+fn admit(session: &mut ServerSession, call: &Call<'_>) -> Result<(Admission, String), Violation> {
+    let mut out = SendBuffer::default();
+    let admission = session.admit(Time::ZERO, call, METHOD, &mut out)?;
+    Ok((admission, written(&mut out)))
+}
+
+/// What was written, in a few words.
+fn written(out: &mut SendBuffer) -> String {
+    let mut batch = Batch::default();
+    out.fill(&mut batch);
+    let (bytes, mut words, mut start) = (batch.single().unwrap_or_default(), Vec::new(), 0);
+    while let Ok(Some((length, used))) = frame_length(&bytes[start..]) {
+        words.push(match decode(&bytes[start + used..start + used + length]) {
+            Ok(Frame::Reply(reply)) => format!("reply {} {:?}", reply.seq, reply.status),
+            other => format!("{other:?}"),
+        });
+        start += used + length;
+    }
+    words.join(", ")
+}
+
+fn complete(session: &mut ServerSession, seq: Seq, size: usize) -> String {
+    let mut out = SendBuffer::default();
+    let mut body = vec![0; size];
+    session.complete(Time::ZERO, seq, ReplyStatus::Ok, &mut body, Some(&mut out));
+    written(&mut out)
+}
+
+const RUN: (Admission, String) = (Admission::Run, String::new());
+
+fn handled(text: &str) -> (Admission, String) {
+    (Admission::Handled, text.to_owned())
+}
+
+#[test]
+fn a_repeat_waits_while_it_runs_and_is_answered_from_the_cache_after() {
+    let mut session = session(Limits::default());
+    assert_eq!(admit(&mut session, &call(1, 1)), Ok(RUN));
+    assert_eq!(admit(&mut session, &call(1, 1)), Ok(handled("")));
+    assert_eq!(complete(&mut session, 1, 5), "reply 1 Ok");
+    assert_eq!(admit(&mut session, &call(1, 1)), Ok(handled("reply 1 Ok")));
+    assert_eq!(session.acknowledge(2, &vec![]), Ok(()));
+    assert_eq!(admit(&mut session, &call(1, 1)), Ok(handled("Ok(Stale { seq: 1 })")));
+}
+
+#[test]
+fn a_client_that_fills_the_window_and_goes_on_breaks_the_protocol() {
+    let mut session = session(Limits { window: 4, ..Limits::default() });
+    for seq in 1..=4 {
+        assert_eq!(admit(&mut session, &call(seq, 1)), Ok(RUN));
+        complete(&mut session, seq, 5);
+    }
+    assert!(admit(&mut session, &call(5, 1)).is_err());
+    assert_eq!(admit(&mut session, &call(5, 2)), Ok(RUN), "one was acknowledged");
+}
+
+#[test]
+fn calls_that_were_given_up_keep_their_places_while_they_run() {
+    let mut session = session(Limits { window: 4, ..Limits::default() });
+    for seq in 1..=4 {
+        assert_eq!(admit(&mut session, &call(seq, seq)), Ok(RUN));
+    }
+    let busy = "reply 5 Failed(Busy)";
+    assert_eq!(admit(&mut session, &call(5, 5)), Ok(handled(busy)));
+    assert_eq!(admit(&mut session, &call(5, 5)), Ok(handled(busy)), "a refusal stays one");
+    assert_eq!(complete(&mut session, 1, 5), "", "nobody waits for it");
+    assert_eq!(admit(&mut session, &call(6, 6)), Ok(RUN));
+}
+
+#[test]
+fn a_large_result_needs_room_that_no_running_call_reserved() {
+    let limits =
+        Limits { reply_bytes: 3000, reply_reserve: 1000, message: 9000, ..Limits::default() };
+    let mut session = session(limits);
+    for seq in 1..=3 {
+        assert_eq!(admit(&mut session, &call(seq, 1)), Ok(RUN));
+    }
+    assert_eq!(admit(&mut session, &call(4, 1)), Ok(handled("reply 4 Failed(Busy)")));
+    assert_eq!(complete(&mut session, 1, 1001), "reply 1 Failed(ReplyTooLarge)");
+    assert_eq!(complete(&mut session, 2, 1000), "reply 2 Ok");
+    assert!(session.saved().1 <= 3000);
+    session.acknowledge(4, &vec![]).expect("all but the last are finished");
+    assert_eq!(complete(&mut session, 3, 5), "", "it was given up");
+    session.acknowledge(5, &vec![]).expect("all are finished");
+    assert_eq!((session.saved(), session.budget.bytes()), ((0, 0), 0));
+}
+
+#[test]
+fn a_client_that_never_acknowledges_is_asked_and_then_left() {
+    let mut session = session(Limits::default());
+    admit(&mut session, &call(1, 1)).expect("it is new");
+    complete(&mut session, 1, 5);
+    let mut now = Time::ZERO;
+    for _ in 0..8 {
+        let mut out = SendBuffer::default();
+        now = now + Duration::from_secs(30);
+        assert_eq!(session.next_timeout(), now);
+        assert_eq!(session.handle_timeout(now, &mut out), Ok(()));
+        assert_eq!(written(&mut out), "Ok(NeedAck)");
+    }
+    now = now + Duration::from_secs(30);
+    assert!(session.handle_timeout(now, &mut SendBuffer::default()).is_err());
+}
+
+#[test]
+fn gaps_in_acknowledgements_are_bounded_over_all_links() {
+    let mut session = session(Limits { window: 4, ..Limits::default() });
+    for link in 2..50 {
+        let ranges = (1..100).map(|n| (link * 1000 + n * 2, link * 1000 + n * 2 + 1)).collect();
+        assert!(session.attach(link, 1 << 20, Some((1, &ranges))).is_err());
+    }
+    assert!(session.finished.gaps() <= 6);
+}
+
+#[test]
+fn numbers_far_ahead_break_the_protocol() {
+    let far = MAX_JUMP + 1;
+    assert!(admit(&mut session(Limits::default()), &call(far, 1)).is_err());
+    assert!(admit(&mut session(Limits::default()), &call(far + 1, far + 1)).is_err());
+    let mut out = SendBuffer::default();
+    assert!(session(Limits::default()).resolve(Time::ZERO, far, &mut out).is_err());
+    assert!(session(Limits::default()).acknowledge(far + 1, &vec![]).is_err());
+    assert!(session(Limits::default()).acknowledge(1, &vec![(5, far + 1)]).is_err());
+}
+
+#[test]
+fn replies_for_a_slow_reader_wait_in_their_records() {
+    let mut session = session(Limits { send_buffer: 100, ..Limits::default() });
+    let mut out = SendBuffer::default();
+    for seq in 1..=20 {
+        admit(&mut session, &call(seq, 1)).expect("it is new");
+        let mut body = vec![0; 40];
+        session.complete(Time::ZERO, seq, ReplyStatus::Ok, &mut body, Some(&mut out));
+        assert!(out.pending() < 200);
+    }
+    assert!(session.has_waiting_replies());
+    let mut answered = 0;
+    while out.pending() > 0 {
+        answered += written(&mut out).split(", ").count();
+        session.flush(&mut out);
+        assert!(out.pending() < 200);
+    }
+    assert_eq!(answered, 20);
+}
+
+#[test]
+fn a_refusal_does_not_overtake_the_answer_of_a_copy_that_ran() {
+    let refused = Target::Refused { code: FailureCode::NoSuchObject, text: "gone" };
+    for (semantics, attempt, expected) in [
+        (Semantics::Maybe, 1, ""),
+        (Semantics::AtLeastOnce, 1, ""),
+        // It was sent again, since the answer was lost; the client knows that it may have run.
+        (Semantics::AtLeastOnce, 2, "reply 1 Failed(NoSuchObject)"),
+    ] {
+        let mut session = session(Limits::default());
+        let mut out = SendBuffer::default();
+        let target = Target::Method { semantics, oneway: false, max_reply: None };
+        let admitted = session.admit(Time::ZERO, &call(1, 1), target, &mut out);
+        assert_eq!(admitted, Ok(Admission::Run));
+        complete(&mut session, 1, 5);
+        let again = Call { attempt, ..call(1, 1) };
+        let admitted = session.admit(Time::ZERO, &again, refused, &mut out);
+        assert_eq!(admitted, Ok(Admission::Handled));
+        assert_eq!(written(&mut out), expected, "{semantics}, attempt {attempt}");
+    }
+}
