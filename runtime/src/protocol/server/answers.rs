@@ -21,7 +21,9 @@ impl ServerSession {
         out: Option<&mut SendBuffer>,
     ) {
         self.budget.end();
-        let Some(record) = self.records.get_mut(&seq) else {
+        // A record that is answered is another call's: a peer can give two the same number.
+        let record = self.records.get_mut(&seq).filter(|record| !record.is_answered());
+        let Some(record) = record else {
             self.unrecorded = self.unrecorded.saturating_sub(1);
             if let Some(out) = out {
                 self.send_once(seq, status, body, out);
@@ -59,7 +61,9 @@ impl ServerSession {
         body: &mut Vec<u8>,
         out: Option<&mut SendBuffer>,
     ) {
-        let (status, saved) = match self.too_large(body.len()) {
+        let reserve = self.records.get(&seq).map_or(0, |record| record.reserve);
+        let refused = self.too_large(body.len()).or(self.too_many(body.len(), reserve));
+        let (status, saved) = match refused {
             Some(text) => {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
@@ -142,6 +146,12 @@ impl ServerSession {
         } else {
             None
         }
+    }
+
+    /// Why this session cannot save so large a result, if it cannot: running calls keep what they reserved.
+    fn too_many(&self, bytes: usize, reserve: usize) -> Option<&'static str> {
+        let over = self.reply_bytes + self.reserved + bytes > self.limits.reply_bytes;
+        (bytes > reserve && over).then_some("the session has no room to save so large a result")
     }
 
     /// Sends a reply that is not kept once it is written.

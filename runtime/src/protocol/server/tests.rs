@@ -188,3 +188,21 @@ fn a_refusal_does_not_overtake_the_answer_of_a_copy_that_ran() {
         assert_eq!(written(&mut out), expected, "{semantics}, attempt {attempt}");
     }
 }
+
+#[test]
+fn two_calls_of_one_number_harm_only_their_sender() {
+    let maybe = Target::Method { semantics: Semantics::Maybe, oneway: false, max_reply: None };
+    for targets in [[maybe, METHOD], [METHOD, maybe]] {
+        let mut session = session(Limits::default());
+        let mut out = SendBuffer::default();
+        for target in targets {
+            let admitted = session.admit(Time::ZERO, &call(1, 1), target, &mut out);
+            assert_eq!(admitted, Ok(Admission::Run));
+        }
+        complete(&mut session, 1, 5);
+        complete(&mut session, 1, 7);
+        assert_eq!((session.running(), session.reserved), (0, 0));
+        session.acknowledge(2, &vec![]).expect("it is finished");
+        assert_eq!((session.saved(), session.budget.bytes()), ((0, 0), 0));
+    }
+}

@@ -107,7 +107,7 @@ fn limits(rng: &mut Rng) -> Limits {
         message: 400 << 10,
         window,
         request_bytes: rng.pick(&[50, 250_000, 64 << 20]),
-        reply_bytes: rng.pick(&[window * (64 << 10) + 140_000, 64 << 20]),
+        reply_bytes: rng.pick(&[window * (64 << 10) + 50_000, 64 << 20]),
         send_buffer: rng.pick(&[100, 4 << 10, 1 << 20]),
         session_ttl: TTL,
         default_timeout: None,
