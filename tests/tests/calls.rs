@@ -147,7 +147,7 @@ fn a_plain_thread_blocks_for_the_answer() {
     let pending = alice.settled().try_start().expect("room");
     assert!(matches!(pending.cancel().wait(), Err(CallError::Cancelled { .. })));
     farcall::blocking::shutdown(alice.node(), Duration::from_secs(5)).expect("nothing is left");
-    // The method that was given up still runs there.
+    // The method that was given up still runs there, though its session is closed.
     let left = farcall::blocking::shutdown(server.node(), Duration::from_millis(20));
     let Err(ShutdownError::Unfinished(left)) = left else { panic!("{left:?}") };
     assert_eq!(left.handlers, 1);

@@ -190,6 +190,24 @@ async fn detached_and_oneway_calls_leave_before_the_end() {
     server.shutdown(GRACE).await.expect("nothing runs");
 }
 
+/// Found by a race in another test: a server did not wait for methods whose clients had closed their sessions.
+#[tokio::test]
+async fn a_server_waits_for_methods_whose_callers_have_left() {
+    let log = Log::new();
+    let (server, work) = served(&log).await;
+    let hold = order(1).how(How::Hold);
+    work.at_most_once(hold).start().await.expect("room").detach();
+    log.begun(1).await;
+    let _ = work.node().shutdown(Duration::ZERO).await;
+    let kept = || server.node().statistics().kept_sessions;
+    eventually("the end of the session", || kept() == 0).await;
+    let left = server.node().clone().shutdown(Duration::from_millis(20)).await;
+    assert!(matches!(left, Err(Unfinished { handlers: 1, .. })), "{left:?}");
+    log.open();
+    log.ended(1).await;
+    server.shutdown(GRACE).await.expect("all is done");
+}
+
 #[tokio::test]
 async fn dropping_the_last_handle_ends_the_connection() {
     let log = Log::new();

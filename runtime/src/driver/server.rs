@@ -111,13 +111,14 @@ impl Server {
         let sessions: Vec<_> = lock(&self.sessions).iter().cloned().collect();
         sessions.iter().for_each(|session| session.drain());
         let drained = async {
-            while !sessions.iter().all(|session| session.is_drained()) {
+            // Handlers may outlive their sessions: a client that closes leaves its oneway calls behind.
+            while self.running() > 0 || !sessions.iter().all(|session| session.is_drained()) {
                 // Polled, since it happens once in a server's life, and what ends a call need not know of it.
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };
         let _ = tokio::time::timeout(grace, drained).await;
-        let running = sessions.iter().map(|session| session.lock().session.running()).sum();
+        let running = self.running();
         self.close();
         let closed = async {
             while self.connections.load(Ordering::Acquire) > 0 {
