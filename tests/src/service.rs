@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use farcall::{
-    Address, CallError, Context, Execution, Limits, Listening, Node, Pending, Proxy as _,
-    Semantics, remote,
+    Address, CallError, Context, Execution, Limits, Listening, Node, Pending, Semantics, remote,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::runtime::{Builder, Runtime};
@@ -353,7 +353,7 @@ impl Worker {
                 context.cancellation().cancelled().await;
             }
             How::Yield => tokio::task::yield_now().await,
-            How::Panic => panic!("as ordered"),
+            How::Panic => panic!("{ORDERED}"),
             How::Large(bytes) => answer.padding = vec![7; bytes],
             How::Undecodable => answer.fussy = Fussy::NotDecodable,
         }
@@ -411,6 +411,7 @@ impl Server {
     /// # Panics
     /// If the system gives no thread, or the place is taken.
     pub async fn start_at(url: &str, limits: Limits, log: &Arc<Log>) -> Server {
+        HOOK.call_once(count_panics);
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (url, worker) = (url.to_owned(), Worker::new(log));
@@ -476,11 +477,28 @@ pub fn socket_address(address: &Address) -> SocketAddr {
     place.parse().expect("a TCP listener has an address in numbers")
 }
 
-/// How the calls of a proxy went so far, as its node counts.
+/// How many panics there were in this process since the first [`Server`] was started, without those that were ordered.
+/// A panic in a task ends that task and no test.
 #[must_use]
-pub fn resent(work: &WorkProxy) -> u64 {
-    work.node().statistics().resent
+pub fn panics() -> usize {
+    PANICS.load(Ordering::Acquire)
 }
+
+fn count_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str() != Some(ORDERED) {
+            PANICS.fetch_add(1, Ordering::AcqRel);
+            print(panic);
+        }
+    }));
+}
+
+static HOOK: Once = Once::new();
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// What a method says that panics because it was told to.
+const ORDERED: &str = "as ordered";
 
 impl Serialize for Fussy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -12,7 +12,7 @@ use farcall::{Limits, Proxy as _, Semantics};
 use farcall_tests::fault_proxy::FrameKind;
 use farcall_tests::raw::{self, Raw, frame, varint};
 use farcall_tests::service::{
-    Log, SEMANTICS, Server, Summary, WorkProxy, call, client, order, within,
+    Log, SEMANTICS, Server, Summary, WorkProxy, call, client, order, panics, within,
 };
 use tokio::task::JoinSet;
 
@@ -134,6 +134,7 @@ async fn whoever_breaks_the_protocol_is_cut_off_and_nobody_else() {
     within("an answer", work.at_most_once(order(1))).await.expect("answered");
     assert_eq!(log.calls(), 1);
     assert_eq!(work.node().statistics().connections, 1);
+    assert_eq!(panics(), 0);
 }
 
 #[tokio::test]
@@ -247,4 +248,5 @@ async fn ten_thousand_hostile_connections_leave_good_clients_alone() {
     assert_eq!(work.node().statistics().connections, 1, "it was never cut");
     let fresh = client(server.url(), Limits::default()).await.expect("new ones are welcome");
     call(&fresh, Semantics::AtMostOnce, order(u64::MAX)).await.expect("answered");
+    assert_eq!(panics(), 0);
 }
