@@ -411,7 +411,7 @@ impl Server {
     /// # Panics
     /// If the system gives no thread, or the place is taken.
     pub async fn start_at(url: &str, limits: Limits, log: &Arc<Log>) -> Server {
-        HOOK.call_once(count_panics);
+        watch_panics();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (url, worker) = (url.to_owned(), Worker::new(log));
@@ -477,8 +477,13 @@ pub fn socket_address(address: &Address) -> SocketAddr {
     place.parse().expect("a TCP listener has an address in numbers")
 }
 
-/// How many panics there were in this process since the first [`Server`] was started, without those that were ordered.
-/// A panic in a task ends that task and no test.
+/// Begins to count panics, as [`Server::start`] does.
+pub fn watch_panics() {
+    HOOK.call_once(count_panics);
+}
+
+/// How many panics there were in this process since they are counted, without those that were ordered. A panic in a
+/// task ends that task and no test.
 #[must_use]
 pub fn panics() -> usize {
     PANICS.load(Ordering::Acquire)

@@ -247,7 +247,7 @@ impl<'a> Connection<'a> {
         };
         client.after_input(now, out);
         let limits = self.link.limits();
-        let flooded = out.pending_small() > limits.send_buffer + limits.control_backlog;
+        let flooded = out.pending() > limits.send_buffer + limits.control_backlog;
         self.input.consume(done);
         state.leave_with(&mut self.woken);
         if flooded {

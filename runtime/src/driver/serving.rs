@@ -212,7 +212,7 @@ impl Serving {
         let most = limits.send_buffer + limits.control_backlog;
         let state = self.cell.lock();
         match &state.link {
-            Some(link) if link.out.pending_small() > most => {
+            Some(link) if link.out.pending() > most => {
                 Err(io::Error::other("the peer asks more than it reads"))
             }
             _ => Ok(()),

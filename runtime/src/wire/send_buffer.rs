@@ -91,12 +91,6 @@ impl SendBuffer {
         self.small.len()
     }
 
-    /// Bytes of small frames that wait here.
-    #[inline]
-    pub(crate) fn pending_small(&self) -> usize {
-        self.small.len()
-    }
-
     /// Whether nothing waits here.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
