@@ -22,12 +22,14 @@ use tokio::time::Instant;
 #[derive(Clone)]
 struct Script {
     /// In answer to HELLO, whose body it gets with a number for a session.
-    greeting: fn(&[u8], u64) -> Vec<u8>,
+    greeting: Greeting,
     /// In answer to each LOOKUP.
     bound: Vec<u8>,
     /// In answer to each CALL.
     answer: Vec<u8>,
 }
+
+type Greeting = fn(&[u8], u64) -> Vec<u8>;
 
 impl Script {
     /// A server that does all as it must, and answers calls with this.
@@ -163,7 +165,7 @@ async fn whatever_a_server_answers_calls_end_by_their_deadline() {
 
 #[tokio::test]
 async fn a_server_without_a_proper_welcome_gets_no_call() {
-    let greetings: [(&str, fn(&[u8], u64) -> Vec<u8>); 7] = [
+    let greetings: [(&str, Greeting); 7] = [
         ("silence", |_, _| vec![]),
         ("noise", |_, _| b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(9)),
         ("a wrong nonce", |hello, session| {
