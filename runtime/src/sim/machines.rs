@@ -6,6 +6,7 @@
 //! with its transcript by [`replay`].
 
 mod caller;
+mod checks;
 mod client;
 mod model;
 mod network;

@@ -61,9 +61,7 @@ impl ServerSession {
         body: &mut Vec<u8>,
         out: Option<&mut SendBuffer>,
     ) {
-        let reserve = self.records.get(&seq).map_or(0, |record| record.reserve);
-        let refused = self.too_large(body.len()).or(self.too_many(body.len(), reserve));
-        let (status, saved) = match refused {
+        let (status, saved) = match self.too_large(body.len()) {
             Some(text) => {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
@@ -138,6 +136,8 @@ impl ServerSession {
         self.budget.unsave(bytes);
     }
 
+    /// Why a result is given up, if it is. It belongs to a call that ran: the session's own budget bounds what begins,
+    /// and only a process without room makes a result go.
     fn too_large(&self, bytes: usize) -> Option<&'static str> {
         if bytes > self.max_message {
             Some("the encoded result is larger than the client accepts")
@@ -146,12 +146,6 @@ impl ServerSession {
         } else {
             None
         }
-    }
-
-    /// Why this session cannot save so large a result, if it cannot: running calls keep what they reserved.
-    fn too_many(&self, bytes: usize, reserve: usize) -> Option<&'static str> {
-        let over = self.reply_bytes + self.reserved + bytes > self.limits.reply_bytes;
-        (bytes > reserve && over).then_some("the session has no room to save so large a result")
     }
 
     /// Sends a reply that is not kept once it is written.

@@ -7,7 +7,6 @@ use super::caller::{INTERFACE, Made, Past, Patience};
 use super::network::{End, Pipe, Stream, Way};
 use super::world::{Event, Step, World, violation};
 use crate::error::CallError;
-use crate::limits::Limits;
 use crate::protocol::assembly::Assembled;
 use crate::protocol::client::{Answered, Client, Health, NewCall, NotStarted};
 use crate::semantics::{Execution, Semantics};
@@ -383,11 +382,7 @@ impl World {
         {
             return Err(broken("I3", format!("call {call} is said to have begun, and has not")));
         }
-        let no_room = matches!(error, CallError::BadReply { .. })
-            && made.task.is_large()
-            && self.plan.limits.reply_bytes < Limits::default().reply_bytes;
-        let as_asked = no_room || made.task.asked_for(error);
-        if error.execution() == Execution::Executed && !as_asked {
+        if error.execution() == Execution::Executed && !made.task.asked_for(error) {
             return Err(broken("I4", format!("call {call} failed without cause: {error}")));
         }
         self.told(call, Told::Failed(error.execution()), refusal)

@@ -45,9 +45,9 @@ pub(super) struct Cell {
     /// The client that HELLO came from.
     client: usize,
     /// On the newest link, the highest number that was started.
-    highest: (usize, Seq),
+    pub(super) highest: (usize, Seq),
     /// Those of orderly calls that were started, for their order.
-    started: HashSet<Seq>,
+    pub(super) started: HashSet<Seq>,
 }
 
 impl Server {
@@ -389,30 +389,6 @@ impl World {
         self.happen(event)
     }
 
-    /// I10: on one link, calls start in the order in which they were sent; large ones may be overtaken.
-    fn check_order(
-        &mut self,
-        server: usize,
-        cell: usize,
-        pipe: Option<usize>,
-        seq: Seq,
-        task: &Task,
-    ) -> Step {
-        let in_order = !task.is_large() && self.plan.overtaken == 0;
-        let Some(pipe) = pipe.filter(|_| in_order) else { return Ok(()) };
-        let cell = &mut self.servers[server].cells[cell];
-        if cell.highest.0 != pipe {
-            cell.highest = (pipe, 0);
-        }
-        let overtaken = cell.highest.1 > seq && !cell.started.contains(&seq);
-        cell.started.insert(seq);
-        cell.highest.1 = cell.highest.1.max(seq);
-        if overtaken {
-            return Err(broken("I10", format!("call {} starts after a later one", task.call)));
-        }
-        Ok(())
-    }
-
     /// A handler is done.
     pub(super) fn complete(
         &mut self,
@@ -488,23 +464,6 @@ impl World {
             let delay = if self.rng.chance(100) { self.rng.below(5000) } else { 0 };
             self.after(delay, Event::Pump { pipe, way: Way::Down });
         }
-    }
-
-    /// I9: records, orphans and saved bytes stay in their bounds.
-    fn check_memory(&self, server: usize, cell: usize) -> Step {
-        let session = &self.servers[server].cells[cell].session;
-        let (saved, bytes) = session.saved();
-        let limits = &self.plan.limits;
-        // A window of answers, and as many orphans that still run.
-        if saved > limits.window || session.running() > limits.window {
-            let running = session.running();
-            return Err(broken("I9", format!("{saved} saved, {running} running, over the window")));
-        }
-        // What runs when the budget is used up may still answer, each with a message at most; texts of refusals count.
-        if bytes > limits.reply_bytes + limits.window * (limits.message + 64) {
-            return Err(broken("I9", format!("{bytes} bytes of saved replies")));
-        }
-        Ok(())
     }
 }
 

@@ -481,34 +481,6 @@ impl World {
         }
         self.session_frame(server, cell, None, &frame)
     }
-
-    /// I14: all calls have ended, and nobody keeps anything of them.
-    fn check_rest(&self) -> Step {
-        self.oracle.finish()?;
-        for (number, client) in self.clients.iter().enumerate() {
-            if !client.machine.is_idle() {
-                let calls = client.machine.in_flight();
-                return Err(broken("I14", format!("client {number} still has {calls} calls")));
-            }
-        }
-        for (number, server) in self.servers.iter().enumerate() {
-            for cell in server.cells.iter().filter(|cell| cell.live) {
-                let (running, saved) = (cell.session.running(), cell.session.saved());
-                if running != 0 || saved != (0, 0) {
-                    let left = format!("{running} running, {saved:?} saved");
-                    return Err(broken("I14", format!("server {number} still has {left}")));
-                }
-            }
-            // Expired sessions are kept here to the end of the run, and with them what they saved.
-            let expired = server.cells.iter().filter(|cell| !cell.live);
-            let kept: usize = expired.map(|cell| cell.session.saved().1).sum();
-            let left = (server.budget.running(), server.budget.bytes());
-            if left != (0, kept) {
-                return Err(broken("I9", format!("server {number} counts {left:?} for nothing")));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A peer that is honest broke the protocol, in the other's eyes.
