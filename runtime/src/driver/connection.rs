@@ -303,6 +303,9 @@ impl<'a> Connection<'a> {
         loop {
             let patience = self.link.limits().progress_timeout;
             let mut state = self.link.lock();
+            if self.output.take_resumed() {
+                state.client.heard(now);
+            }
             let stalled = self.output.stalled().map_or(Time::NEVER, |since| since + patience);
             let wanted = state.client.next_timeout().min(stalled);
             if !self.timer.poll(cx, now, wanted) {

@@ -15,6 +15,8 @@ use crate::wire::send_buffer::Batch;
 pub(super) struct Output {
     pub(super) batch: Batch,
     stalled: Option<Time>,
+    /// The peer accepted something after it had accepted nothing for a while.
+    resumed: bool,
 }
 
 impl Output {
@@ -43,9 +45,15 @@ impl Output {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.batch.advance(written),
             }
-            self.stalled = None;
+            self.resumed |= self.stalled.take().is_some();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether the peer made room in buffers that were full: a sign of life, which bytes that find room at once are not.
+    #[inline]
+    pub(super) fn take_resumed(&mut self) -> bool {
+        std::mem::take(&mut self.resumed)
     }
 
     /// Since when the peer has accepted nothing, if something waits for it.

@@ -53,7 +53,7 @@ impl<W> Client<W> {
         }
     }
 
-    /// A fragment came, which is the driver's to assemble: the server lives.
+    /// The server lives: a fragment came, or it made room for what is sent.
     pub(crate) fn heard(&mut self, now: Time) {
         if let Link::Up { heard, pinged, .. } = &mut self.link {
             *heard = now;
