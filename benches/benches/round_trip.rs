@@ -1,5 +1,5 @@
 //! A 16-byte call and its 8-byte result over TCP, beside bare tokio sockets that carry the same bytes: median latency
-//! at depth 1, calls per second with 64 and 1,024 in flight on one connection. Passes are interleaved, both ends are
+//! at depth 1, calls per second with 64 and 1,000 in flight on one connection. Passes are interleaved, both ends are
 //! pinned to one core (or to two with `--two-cores`), medians are printed.
 //!
 //! `cargo bench -p farcall-benches --bench round_trip [-- --passes 7] [-- --two-cores]`
@@ -43,7 +43,7 @@ fn main() {
         ("bare, 64 in flight, /s", 3),
         ("at-most-once, 64 in flight, /s", 3),
         ("maybe, 64 in flight, /s", 3),
-        ("at-most-once, 1,024 in flight, /s", 3),
+        ("at-most-once, 1,000 in flight, /s", 3),
     ];
     let new = |&(name, compared_with)| Case { name, compared_with, results: Vec::new() };
     let mut cases: Vec<Case> = names.iter().map(new).collect();
