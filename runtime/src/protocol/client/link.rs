@@ -67,7 +67,6 @@ impl<W> Client<W> {
     pub(crate) fn connected(&mut self, now: Time, nonce: u64, out: &mut SendBuffer) {
         self.link_number += 1;
         self.statistics.links += 1;
-        self.unreachable = None;
         let until = now + self.config.limits.handshake_timeout;
         self.link = Link::Greeting { nonce, until };
         let resume = self.session.as_ref().map(|session| {
@@ -154,6 +153,7 @@ impl<W> Client<W> {
             return Err(Violation("WELCOME that resumes another session than asked for"));
         }
         self.link = Link::Up { heard: now, pinged: None, draining: false };
+        self.unreachable = None;
         if welcome.resumed {
             self.resume(&welcome.known);
         } else {
