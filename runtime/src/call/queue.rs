@@ -65,7 +65,8 @@ impl<T, E> Queued<T, E> {
         alarm: Alarm,
     ) -> Poll<Result<CallKey, CallError>> {
         for _ in 0..OFFERS_PER_POLL {
-            let room = self.place.target.link.poll_capacity(&mut self.place.waiting, cx);
+            let Place { target, waiting, .. } = &mut self.place;
+            let room = target.link.poll_capacity(self.request.len(), waiting, cx);
             if room.is_pending() {
                 return if alarm == Alarm::Timer { self.poll_alarm(cx) } else { Poll::Pending };
             }

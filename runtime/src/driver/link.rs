@@ -142,14 +142,19 @@ impl Link {
         Ok(CallKey(key))
     }
 
-    /// Ready when there is room for a call; else the caller is woken when there is.
-    pub(crate) fn poll_capacity(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there is room for a call with so many bytes of arguments; else the caller is woken when there is.
+    pub(crate) fn poll_capacity(
+        &self,
+        bytes: usize,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let mut state = lock(&self.state);
         let State { client, out, phase, .. } = &mut *state;
         if *phase != Phase::Open {
             return Poll::Ready(());
         }
-        waiting.number = client.block(out, waiting.number, cx.waker().clone());
+        waiting.number = client.block(bytes, out, waiting.number, cx.waker().clone());
         if waiting.number.is_none() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -301,7 +306,7 @@ impl Link {
         change: impl FnOnce(Time, &mut Client<Waker>, &mut SendBuffer) -> R,
     ) -> R {
         let now = self.clock.now();
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         let State { client, out, .. } = &mut *state;
         let result = change(now, client, out);
         state.leave();
@@ -324,7 +329,7 @@ impl Link {
 
     /// The task has ended: every caller is told.
     pub(super) fn ended(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.phase = Phase::Closed;
         state.ended = true;
         state.client.close();
@@ -389,30 +394,13 @@ impl MutexState<'_> {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Unlocks and wakes the callers that the machine named.
+    /// Unlocks first; wakes then the callers that the machine named, and the task if there is something for it.
     #[inline]
-    pub(super) fn leave(self) {
-        self.0.leave();
-    }
-}
-
-/// Unlocks first, wakes then.
-trait Leave {
-    fn leave(self);
-}
-
-impl Leave for std::sync::MutexGuard<'_, State> {
-    #[inline]
-    fn leave(mut self) {
-        let mut woken = std::mem::take(self.client.woken());
-        let io = self.schedule();
+    pub(super) fn leave(mut self) {
+        let woken = std::mem::take(self.0.client.woken());
+        let io = self.0.schedule();
         drop(self);
-        for waker in woken.drain(..) {
-            waker.wake();
-        }
-        if let Some(io) = io {
-            io.wake();
-        }
+        woken.into_iter().chain(io).for_each(Waker::wake);
     }
 }
 

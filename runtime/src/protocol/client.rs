@@ -66,8 +66,6 @@ pub(crate) struct Client<W> {
     /// Callers that found no room, in order.
     blocked: VecDeque<(u64, W)>,
     blocked_ids: u64,
-    /// Size of the arguments that last found no room.
-    refused_bytes: usize,
     /// Callers to be woken.
     woken: Vec<W>,
     /// No deadline or resolve wait ends before this.
@@ -135,7 +133,6 @@ impl<W> Client<W> {
             request_bytes: 0,
             blocked: VecDeque::new(),
             blocked_ids: 0,
-            refused_bytes: 0,
             woken: Vec::new(),
             next_deadline: Time::NEVER,
             unreachable: None,
@@ -156,7 +153,6 @@ impl<W> Client<W> {
     ) -> Result<Key, NotStarted> {
         self.check(call).map_err(NotStarted::Failed)?;
         if !self.has_room(call.arguments.len(), out) {
-            self.refused_bytes = call.arguments.len();
             return Err(NotStarted::Full);
         }
         self.statistics.calls += 1;

@@ -4,16 +4,21 @@ use super::Client;
 use crate::wire::send_buffer::SendBuffer;
 
 impl<W> Client<W> {
-    /// Leaves `waiter` to be woken when there is room, unless there is room now; returns its number. A caller that
-    /// was woken comes before all others; one that was not keeps its place. Room is measured by the call that last
-    /// found none, or its caller would try again at once, for ever.
-    pub(crate) fn block(&mut self, out: &SendBuffer, old: Option<u64>, waiter: W) -> Option<u64> {
+    /// Leaves `waiter` to be woken when there is room for a call with so many bytes of arguments, unless there is room
+    /// now; returns its number. A caller that was woken comes before all others; one that was not keeps its place.
+    pub(crate) fn block(
+        &mut self,
+        bytes: usize,
+        out: &SendBuffer,
+        old: Option<u64>,
+        waiter: W,
+    ) -> Option<u64> {
         if let Some(place) = self.blocked.iter_mut().find(|(id, _)| Some(*id) == old) {
             place.1 = waiter;
             return old;
         }
         let woken = old.is_some();
-        if (woken || self.blocked.is_empty()) && self.has_room(self.refused_bytes, out) {
+        if (woken || self.blocked.is_empty()) && self.has_room(bytes, out) {
             return None;
         }
         self.blocked_ids += 1;

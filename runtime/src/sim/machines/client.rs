@@ -280,7 +280,9 @@ impl World {
                 }
                 Err(NotStarted::Failed(error)) => return self.told_error(call, &error),
                 Err(NotStarted::Full) => {
-                    if let Some(number) = end.machine.block(&end.end.out, woken, call) {
+                    if let Some(number) =
+                        end.machine.block(new.arguments.len(), &end.end.out, woken, call)
+                    {
                         end.blocked.push((call, number));
                         return Ok(());
                     }
