@@ -70,6 +70,18 @@ pub struct Limits {
     /// Bytes of answers to control frames (pings, lookups, repeats, refusals) that wait for a peer beyond `send_buffer`
     /// before its connection is closed: such answers are short, and a peer that reads never lets them pile up. 4 MiB.
     pub control_backlog: usize,
+    /// Largest datagram that is sent or accepted over `udp://`, in bytes of UDP payload. 1,200 passes nearly every path of
+    /// the Internet; a network with larger packets, loopback for one, takes up to 65,000. At least 548.
+    pub datagram: usize,
+    /// Largest encoded arguments or result over `udp://`, in bytes, if `message` is not less. 1 MiB: what is larger is
+    /// better sent over `tcp://`.
+    pub datagram_message: usize,
+    /// Bytes that the kernel is asked to hold for each UDP socket until they are read. 4 MiB; a kernel may grant less, and
+    /// drops what does not fit.
+    pub receive_buffer: usize,
+    /// Clients over `udp://` that may open a link before they have shown that they receive at their address. 64; beyond,
+    /// the server keeps nothing for a client until it has sent a cookie back.
+    pub unvalidated_links: usize,
 }
 
 impl Default for Limits {
@@ -101,6 +113,10 @@ impl Default for Limits {
             ack_batch: 32,
             ack_solicit: Duration::from_secs(30),
             control_backlog: 4 << 20,
+            datagram: 1200,
+            datagram_message: 1 << 20,
+            receive_buffer: 4 << 20,
+            unvalidated_links: 64,
         }
     }
 }

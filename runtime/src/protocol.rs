@@ -7,6 +7,7 @@
 pub(crate) mod assembly;
 pub(crate) mod client;
 pub(crate) mod finished;
+pub(crate) mod packet;
 pub(crate) mod seq_map;
 pub(crate) mod server;
 #[cfg(test)]
