@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::time::Time;
-use crate::wire::frame::{self, Frame, Kind, Part};
+use crate::wire::frame::{self, Frame, Kind, Part, Piece};
 use crate::wire::{payload, varint};
 
 /// The bytes as a stream: each frame in it is decoded and, encoded again, is the same bytes.
@@ -76,6 +76,15 @@ fn encode(frame: &Frame<'_>, into: &mut Vec<u8>) {
         Frame::NeedAck => frame::put_empty(Kind::NeedAck, into),
         Frame::Lookup(lookup) => frame::put_lookup(lookup, into),
         Frame::Bound { handle, result } => frame::put_bound(*handle, result, into),
+        Frame::Ack(ack) => frame::put_ack(ack.delay_us, &ack.ranges, into),
+        Frame::Piece(piece) => {
+            let Piece { message, seq, offset, total, bytes } = *piece;
+            frame::put_piece_head(message, seq, offset, total, bytes.len(), into);
+            into.extend_from_slice(bytes);
+        }
+        Frame::PieceAbort { message, seq } => frame::put_piece_abort(*message, *seq, into),
+        Frame::PathChallenge(nonce) => frame::put_nonce(Kind::PathChallenge, *nonce, into),
+        Frame::PathResponse(nonce) => frame::put_nonce(Kind::PathResponse, *nonce, into),
     }
 }
 

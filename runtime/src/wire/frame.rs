@@ -1,4 +1,4 @@
-//! The frames of a stream: what they contain, and their bytes.
+//! The frames of a stream or of datagrams: what they contain, and their bytes.
 //!
 //! `length | type | body`: the length is a varint and counts type and body; the type is five bits of kind and three of
 //! flags. Decoding borrows from the received bytes, allocates nothing by a length that a peer declares, and refuses
@@ -13,6 +13,8 @@ pub(crate) use encode::{
     put_go_away, put_hello, put_lookup, put_nonce, put_reply, put_seq, put_welcome,
     reply_message_head,
 };
+#[allow(unused_imports, reason = "the packet machines that use it come next")]
+pub(crate) use encode::{piece_room, put_ack, put_piece_abort, put_piece_head};
 
 use crate::error::FailureCode;
 use crate::id::{Boot, Handle, MethodId, NodeId, Seq, SessionId};
@@ -32,6 +34,10 @@ pub(crate) const MAX_NAME: usize = 255;
 pub(crate) const MAX_METHODS: usize = 1024;
 /// A deadline travels in units of this many milliseconds, rounded up, so that 30 seconds take two bytes.
 pub(crate) const DEADLINE_UNIT_MS: u64 = 4;
+/// The delay of an acknowledgement travels in units of this many microseconds, rounded down.
+pub(crate) const ACK_DELAY_UNIT_US: u64 = 8;
+/// Most ranges of numbers in one ACK.
+pub(crate) const MAX_ACK_RANGES: usize = 32;
 
 /// Sequence numbers as half-open ranges, ascending, neither empty nor adjacent.
 pub(crate) type Ranges = Vec<(Seq, Seq)>;
@@ -56,6 +62,10 @@ pub(crate) enum Kind {
     NeedAck = 13,
     Lookup = 14,
     Bound = 15,
+    Ack = 16,
+    Piece = 17,
+    PathChallenge = 18,
+    PathResponse = 19,
 }
 
 /// One frame, decoded.
@@ -93,6 +103,16 @@ pub(crate) enum Frame<'a> {
     Lookup(Lookup<'a>),
     /// Answer to LOOKUP.
     Bound { handle: Handle, result: BoundResult<'a> },
+    /// Datagrams that came; in datagrams only, as all below.
+    Ack(Ack),
+    /// A piece of a message that is too long for one datagram.
+    Piece(Piece<'a>),
+    /// The rest of a message will not come.
+    PieceAbort { message: u64, seq: Seq },
+    /// Does the client receive at this address?
+    PathChallenge(u64),
+    /// Yes.
+    PathResponse(u64),
 }
 
 /// Body of HELLO.
@@ -193,6 +213,31 @@ pub(crate) enum Part {
     Last,
     /// The rest will not come.
     Abort,
+}
+
+/// Body of ACK.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ack {
+    /// The highest number that came.
+    pub(crate) largest: u64,
+    /// How long ago that was, a multiple of [`ACK_DELAY_UNIT_US`].
+    pub(crate) delay_us: u64,
+    /// All numbers that are acknowledged: half-open, highest first, neither empty nor adjacent. The first ends behind
+    /// `largest`; there are at most [`MAX_ACK_RANGES`].
+    pub(crate) ranges: Vec<(u64, u64)>,
+}
+
+/// Bytes of a message, from `offset` on; pieces come in any order and perhaps again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece<'a> {
+    /// Counts the messages of one direction of a link, from 0.
+    pub(crate) message: u64,
+    /// The call that the message belongs to; 0 if it belongs to none.
+    pub(crate) seq: Seq,
+    pub(crate) offset: u64,
+    /// Bytes of the whole message, type and header included.
+    pub(crate) total: u64,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// Body of LOOKUP.

@@ -86,6 +86,10 @@ fn kinds_in_the_document_are_those_of_the_code() {
         Kind::NeedAck,
         Kind::Lookup,
         Kind::Bound,
+        Kind::Ack,
+        Kind::Piece,
+        Kind::PathChallenge,
+        Kind::PathResponse,
     ];
     let rows = table(&document(), "| kind | name |");
     assert_eq!(rows.len(), kinds.len());

@@ -1,9 +1,9 @@
 //! Bytes to frames. Every byte is a peer's: nothing here panics, and nothing is allocated by a declared length.
 
 use super::{
-    BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Fragment, Frame, FrameError, Hello, Kind,
-    Lookup, MAGIC, MAX_FRAME, MAX_METHODS, MAX_NAME, Part, Ranges, Reply, ReplyStatus, Resume,
-    VERSION, Verdict, Welcome,
+    ACK_DELAY_UNIT_US, Ack, BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Fragment, Frame,
+    FrameError, Hello, Kind, Lookup, MAGIC, MAX_ACK_RANGES, MAX_FRAME, MAX_METHODS, MAX_NAME, Part,
+    Piece, Ranges, Reply, ReplyStatus, Resume, VERSION, Verdict, Welcome,
 };
 use crate::error::FailureCode;
 use crate::id::{Boot, MethodId, NodeId, Seq, SessionId};
@@ -118,6 +118,11 @@ fn control<'a>(flags: u8, body: &mut Body<'a>) -> Result<Frame<'a>, FrameError> 
         0 if is(Kind::Stale) => Frame::Stale { seq: body.positive()? },
         0 if is(Kind::NeedAck) => Frame::NeedAck,
         0 if is(Kind::Lookup) => Frame::Lookup(lookup(body)?),
+        0 if is(Kind::Ack) => Frame::Ack(ack(body)?),
+        0 if is(Kind::Piece) => Frame::Piece(piece(body)?),
+        1 if is(Kind::Piece) => Frame::PieceAbort { message: body.number()?, seq: body.number()? },
+        0 if is(Kind::PathChallenge) => Frame::PathChallenge(body.fixed()?),
+        0 if is(Kind::PathResponse) => Frame::PathResponse(body.fixed()?),
         _ => return unknown,
     })
 }
@@ -207,6 +212,32 @@ fn bound<'a>(failed: bool, body: &mut Body<'a>) -> Result<Frame<'a>, FrameError>
         BoundResult::Object { verdicts, methods: body.last_text()? }
     };
     Ok(Frame::Bound { handle, result })
+}
+
+/// Ranges of numbers, from the highest down; none goes below 0.
+fn ack(body: &mut Body<'_>) -> Result<Ack, FrameError> {
+    let bad = FrameError::Number(body.frame_type);
+    let largest = body.number()?;
+    let delay_us = body.number()?.checked_mul(ACK_DELAY_UNIT_US).ok_or(bad)?;
+    let mut start = largest.checked_sub(body.number()?).ok_or(bad)?;
+    let count = body.count(MAX_ACK_RANGES - 1)?;
+    let mut ranges = Vec::with_capacity(count + 1);
+    ranges.push((start, largest.checked_add(1).ok_or(bad)?));
+    for _ in 0..count {
+        let end = start.checked_sub(body.positive()?).ok_or(bad)?;
+        start = end.checked_sub(body.positive()?).ok_or(bad)?;
+        ranges.push((start, end));
+    }
+    Ok(Ack { largest, delay_us, ranges })
+}
+
+fn piece<'a>(body: &mut Body<'a>) -> Result<Piece<'a>, FrameError> {
+    let (message, seq) = (body.number()?, body.number()?);
+    let (offset, total) = (body.number()?, body.positive()?);
+    match std::mem::take(&mut body.rest) {
+        [] => Err(FrameError::Short),
+        bytes => Ok(Piece { message, seq, offset, total, bytes }),
+    }
 }
 
 /// What is left of a frame's body.

@@ -1,8 +1,8 @@
 //! Frames to bytes: each function appends one whole frame to a buffer.
 
 use super::{
-    BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Hello, Kind, Lookup, MAGIC, Part, Ranges,
-    ReplyStatus, VERSION, Verdict, Welcome,
+    ACK_DELAY_UNIT_US, BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Hello, Kind, Lookup, MAGIC,
+    MAX_FRAME, Part, Ranges, ReplyStatus, VERSION, Verdict, Welcome,
 };
 use crate::id::{Handle, Seq};
 use crate::wire::varint;
@@ -112,7 +112,7 @@ pub(crate) fn put_call_ack(floor: Seq, ranges: &Ranges, into: &mut Vec<u8>) {
     });
 }
 
-/// Appends PING or PONG.
+/// Appends PING, PONG, PATH_CHALLENGE or PATH_RESPONSE.
 pub(crate) fn put_nonce(frame: Kind, nonce: u64, into: &mut Vec<u8>) {
     framed(kind(frame, 0), into, |body| body.extend_from_slice(&nonce.to_be_bytes()));
 }
@@ -161,6 +161,59 @@ pub(crate) fn put_bound(handle: Handle, result: &BoundResult<'_>, into: &mut Vec
                 body.extend_from_slice(text.as_bytes());
             }
         }
+    });
+}
+
+/// Appends ACK of `ranges`: half-open, highest first, neither empty nor adjacent, from 1 to
+/// [`MAX_ACK_RANGES`](super::MAX_ACK_RANGES) of them. Nothing is appended for none.
+pub(crate) fn put_ack(delay_us: u64, ranges: &[(u64, u64)], into: &mut Vec<u8>) {
+    let Some((&(first, next), further)) = ranges.split_first() else { return };
+    framed(kind(Kind::Ack, 0), into, |body| {
+        varint::put(next - 1, body);
+        varint::put(delay_us / ACK_DELAY_UNIT_US, body);
+        varint::put(next - 1 - first, body);
+        varint::put(further.len() as u64, body);
+        let mut above = first;
+        for &(start, end) in further {
+            varint::put(above - end, body);
+            varint::put(end - start, body);
+            above = start;
+        }
+    });
+}
+
+/// Appends length, type and header of PIECE; `size` bytes of the message must follow.
+pub(crate) fn put_piece_head(
+    message: u64,
+    seq: Seq,
+    offset: u64,
+    total: u64,
+    size: usize,
+    into: &mut Vec<u8>,
+) {
+    let mut head = Head::default();
+    head.byte(kind(Kind::Piece, 0));
+    for number in [message, seq, offset, total] {
+        head.number(number);
+    }
+    varint::put((head.length + size) as u64, into);
+    into.extend_from_slice(head.bytes());
+}
+
+/// Most bytes of a message that PIECE can carry in `space` bytes with its own length and header; 0 if not one.
+pub(crate) fn piece_room(message: u64, seq: Seq, offset: u64, total: u64, space: usize) -> usize {
+    let head = 1 + [message, seq, offset, total].map(varint::length).iter().sum::<usize>();
+    // A frame's own length may take one byte less once the bytes that the length takes are left out.
+    let most = space.min(MAX_FRAME).saturating_sub(1);
+    let frame = space.min(MAX_FRAME).saturating_sub(varint::length(most as u64));
+    frame.saturating_sub(head)
+}
+
+/// Appends PIECE without bytes, which says that the rest of the message will not come.
+pub(crate) fn put_piece_abort(message: u64, seq: Seq, into: &mut Vec<u8>) {
+    framed(kind(Kind::Piece, 1), into, |body| {
+        varint::put(message, body);
+        varint::put(seq, body);
     });
 }
 

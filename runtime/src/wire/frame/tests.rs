@@ -70,6 +70,15 @@ fn samples() -> Vec<Vec<u8>> {
     });
     let code = FailureCode::NoSuchObject;
     add(&|into| put_bound(3, &BoundResult::Failed { code, text: "none" }, into));
+    add(&|into| put_ack(400, &[(0, 1)], into));
+    add(&|into| put_ack(80_000, &[(900, 1001), (700, 899), (3, 4), (0, 2)], into));
+    add(&|into| {
+        put_piece_head(2, 8, 1168, 1 << 20, 4, into);
+        into.extend_from_slice(b"four");
+    });
+    add(&|into| put_piece_abort(2, 8, into));
+    add(&|into| put_nonce(Kind::PathChallenge, 5, into));
+    add(&|into| put_nonce(Kind::PathResponse, 6, into));
     frames
 }
 
@@ -97,6 +106,15 @@ fn again(frame: &Frame<'_>) -> Vec<u8> {
         Frame::NeedAck => put_empty(Kind::NeedAck, into),
         Frame::Lookup(lookup) => put_lookup(lookup, into),
         Frame::Bound { handle, result } => put_bound(*handle, result, into),
+        Frame::Ack(ack) => put_ack(ack.delay_us, &ack.ranges, into),
+        Frame::Piece(piece) => {
+            let Piece { message, seq, offset, total, bytes } = *piece;
+            put_piece_head(message, seq, offset, total, bytes.len(), into);
+            into.extend_from_slice(bytes);
+        }
+        Frame::PieceAbort { message, seq } => put_piece_abort(*message, *seq, into),
+        Frame::PathChallenge(nonce) => put_nonce(Kind::PathChallenge, *nonce, into),
+        Frame::PathResponse(nonce) => put_nonce(Kind::PathResponse, *nonce, into),
     }
     bytes
 }
@@ -110,7 +128,7 @@ fn body_of(bytes: &[u8]) -> &[u8] {
 #[test]
 fn every_frame_comes_back_and_has_one_encoding() {
     let samples = samples();
-    assert_eq!(samples.len(), 25, "a sample of each kind");
+    assert_eq!(samples.len(), 31, "a sample of each kind");
     for bytes in samples {
         let frame = decode(body_of(&bytes)).unwrap();
         assert_eq!(again(&frame), bytes, "{frame:?}");
@@ -171,6 +189,51 @@ fn what_is_accepted_is_canonical_whatever_the_bytes() {
         }
     }
     assert!(accepted > 10_000, "{accepted}");
+}
+
+#[test]
+fn acknowledgements_below_zero_without_content_or_with_too_many_ranges_are_refused() {
+    let ack = |numbers: &[u64]| {
+        let mut body = vec![(Kind::Ack as u8) << 3];
+        numbers.iter().for_each(|&number| crate::wire::varint::put(number, &mut body));
+        decode(&body).map(|frame| format!("{frame:?}"))
+    };
+    let bad = Err(FrameError::Number((Kind::Ack as u8) << 3));
+    assert!(ack(&[9, 1, 3, 1, 2, 4]).unwrap().contains("delay_us: 8, ranges: [(6, 10), (0, 4)]"));
+    assert_eq!(ack(&[9, 1, 10, 0]), bad);
+    assert_eq!(ack(&[9, 1, 3, 1, 2, 5]), bad);
+    assert_eq!(ack(&[9, 1, 3, 1, 7, 1]), bad);
+    assert_eq!(ack(&[9, 1, 3, 1, 0, 1]), bad, "ranges that touch");
+    assert_eq!(ack(&[9, 1, 3, 1, 1, 0]), bad, "a range without a number");
+    assert_eq!(ack(&[u64::MAX, 1, 3, 0]), bad);
+    assert_eq!(ack(&[9, u64::MAX / 4, 3, 0]), bad);
+    assert_eq!(ack(&[9, 1, 3, 1, 2]), Err(FrameError::Short));
+    assert_eq!(ack(&[9, 1, 3, 0, 2]), Err(FrameError::Long));
+    let ranges = |count: u64| {
+        let mut numbers = vec![1000, 0, 0, count];
+        numbers.resize(4 + 2 * count as usize, 1);
+        ack(&numbers)
+    };
+    assert!(ranges(MAX_ACK_RANGES as u64 - 1).is_ok());
+    assert_eq!(ranges(MAX_ACK_RANGES as u64), bad);
+}
+
+#[test]
+fn pieces_fill_the_space_that_is_left() {
+    let (message, seq, offset, total) = (3, 300, 20_000, 1 << 20);
+    let space: Vec<usize> = (0..300).chain(16_300..16_500).chain([1200, 65_000]).collect();
+    for space in space {
+        let size = piece_room(message, seq, offset, total, space);
+        let taken = |size| {
+            let mut bytes = Vec::new();
+            put_piece_head(message, seq, offset, total, size, &mut bytes);
+            bytes.len() + size
+        };
+        assert!(size == 0 || taken(size) <= space, "{space}");
+        // Where the length of the length changes, one byte may be left.
+        assert!(taken(size + 2) > space, "{space}");
+    }
+    assert_eq!(decode(&[(Kind::Piece as u8) << 3, 1, 1, 0, 1]), Err(FrameError::Short));
 }
 
 #[test]
