@@ -159,7 +159,7 @@ impl Assembly {
 }
 
 /// Bytes of type and header before the arguments of a message.
-const MAX_HEAD: usize = 64;
+pub(crate) const MAX_HEAD: usize = 64;
 
 #[cfg(test)]
 mod tests {

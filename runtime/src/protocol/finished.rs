@@ -83,6 +83,13 @@ impl Finished {
         self.above[first] = merged;
     }
 
+    /// Adds the numbers between the floor and the lowest range above it.
+    pub(crate) fn close_lowest_gap(&mut self) {
+        if let Some((_, end)) = self.above.pop_front() {
+            self.floor = end;
+        }
+    }
+
     /// How many ranges lie above the floor.
     pub(crate) fn gaps(&self) -> usize {
         self.above.len()
