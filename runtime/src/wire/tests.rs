@@ -1,8 +1,10 @@
-//! Holds `docs/protocol.md` against the code: the example conversation byte by byte, and the
+//! Holds `docs/protocol.md` against the code: the example conversations byte by byte, and the
 //! tables.
 //!
-//! The conversation is what the machines say to each other, not frames that were put together for
+//! The conversations are what the machines say to each other, not frames that were put together for
 //! the document.
+
+mod datagrams;
 
 use std::fs;
 use std::sync::Arc;
@@ -14,13 +16,13 @@ use super::payload::{ELEMENT_BUDGET_BASE, ELEMENT_BUDGET_PER_BYTE, MAX_DEPTH, en
 use super::send_buffer::{Batch, SendBuffer};
 use super::varint;
 use crate::error::FailureCode;
-use crate::id::{Boot, NodeId, SessionId};
+use crate::id::{Boot, Handle, NodeId, SessionId};
 use crate::limits::Limits;
-use crate::protocol::client::{Client, ClientConfig, NewCall};
+use crate::protocol::client::{Client, ClientConfig, Key, NewCall};
 use crate::protocol::server::{Admission, ServerSession, Sessions, Target};
 use crate::semantics::Semantics;
 use crate::time::Time;
-use crate::wire::frame::{Frame, Hello};
+use crate::wire::frame::{Call, Frame, Hello};
 
 /// The interface of the document's example.
 mod account {
@@ -44,13 +46,16 @@ mod account {
 
 #[test]
 fn the_conversation_in_the_document_is_the_one_that_the_code_has() {
-    let spoken = conversation();
-    let written = written_conversation(&document());
+    same(&written_conversation(&document(), "conversation"), &conversation());
+}
+
+/// Compares what the document has with what was said.
+fn same(written: &[(String, Vec<u8>)], spoken: &[(String, Vec<u8>)]) {
     let names = |frames: &[(String, Vec<u8>)]| -> Vec<String> {
         frames.iter().map(|(title, _)| title.clone()).collect()
     };
-    assert_eq!(names(&written), names(&spoken));
-    for ((title, written), (_, spoken)) in written.iter().zip(&spoken) {
+    assert_eq!(names(written), names(spoken));
+    for ((title, written), (_, spoken)) in written.iter().zip(spoken) {
         assert_eq!(hexadecimal(written), hexadecimal(spoken), "{title}");
     }
 }
@@ -153,14 +158,12 @@ fn varints_in_the_document_are_those_of_the_code() {
 /// What client and server say, frame by frame.
 fn conversation() -> Vec<(String, Vec<u8>)> {
     let limits = Arc::new(Limits::default());
-    let node = NodeId(uuid::Uuid::from_u128(0x0c11_e47a_0000_4000_8000_0000_0000_0001));
-    let peer = "tcp://127.0.0.1:7400".into();
-    let mut client = Client::<()>::new(ClientConfig { node, peer, limits: limits.clone() });
+    let mut client = new_client("tcp://127.0.0.1:7400", &limits);
     let (mut up, mut down) = (SendBuffer::default(), SendBuffer::default());
     let mut said = Said::default();
     let now = Time::ZERO;
 
-    client.connected(now, 0x1122_3344_5566_7788, &mut up);
+    client.connected(now, NONCE, &mut up);
     let frames = said.take("client -> server", &mut up);
     let Ok(Frame::Hello(hello)) = decode(&frames[0]) else { panic!("no HELLO") };
     let (mut session, welcome) = welcomed(&hello, &limits);
@@ -177,28 +180,16 @@ fn conversation() -> Vec<(String, Vec<u8>)> {
     for (cents, status, result) in
         [(500_u64, ReplyStatus::Ok, Some(500_u64)), (1, ReplyStatus::MethodError, None)]
     {
-        let (mut arguments, mut body) = (Vec::new(), Vec::new());
-        encode(&(cents,), &mut arguments).expect("it can be encoded");
+        let mut body = Vec::new();
         match result {
             Some(balance) => encode(&balance, &mut body),
             None => encode(&account::Frozen, &mut body),
         }
         .expect("it can be encoded");
-        let call = NewCall {
-            handle,
-            method: 0,
-            semantics: Semantics::AtMostOnce,
-            oneway: false,
-            timeout: limits.default_timeout,
-            arguments: &arguments,
-        };
-        let key = client.start(now, &call, &mut up).expect("there is room");
+        let key = deposit(&mut client, handle, cents, &mut up);
         let frames = said.take("client -> server", &mut up);
         let Ok(Frame::Call(call)) = decode(&frames[0]) else { panic!("no CALL") };
-        let target =
-            Target::Method { semantics: Semantics::AtMostOnce, oneway: false, max_reply: None };
-        assert_eq!(session.admit(now, &call, target, &mut down), Ok(Admission::Run));
-        session.complete(now, call.seq, status, &mut body, Some(&mut down));
+        run(&mut session, &call, status, &mut body, &mut down);
         said.answer(&mut client, &mut down, &mut up, |_| {});
         assert!(client.take(key, &mut Vec::new()).is_some());
     }
@@ -207,6 +198,42 @@ fn conversation() -> Vec<(String, Vec<u8>)> {
     put_close(CloseCode::Done, "", up.small());
     said.take("client -> server", &mut up);
     said.frames
+}
+
+const NONCE: u64 = 0x1122_3344_5566_7788;
+
+fn new_client(peer: &str, limits: &Arc<Limits>) -> Client<()> {
+    let node = NodeId(uuid::Uuid::from_u128(0x0c11_e47a_0000_4000_8000_0000_0000_0001));
+    Client::new(ClientConfig { node, peer: peer.into(), limits: limits.clone() })
+}
+
+/// The client calls `deposit(cents)`.
+fn deposit(client: &mut Client<()>, handle: Handle, cents: u64, up: &mut SendBuffer) -> Key {
+    let mut arguments = Vec::new();
+    encode(&(cents,), &mut arguments).expect("it can be encoded");
+    let call = NewCall {
+        handle,
+        method: 0,
+        semantics: Semantics::AtMostOnce,
+        oneway: false,
+        timeout: Limits::default().default_timeout,
+        arguments: &arguments,
+    };
+    client.start(Time::ZERO, &call, up).expect("there is room")
+}
+
+/// The server runs `call`, which ends so.
+fn run(
+    session: &mut ServerSession,
+    call: &Call<'_>,
+    status: ReplyStatus,
+    body: &mut Vec<u8>,
+    down: &mut SendBuffer,
+) {
+    let target =
+        Target::Method { semantics: Semantics::AtMostOnce, oneway: false, max_reply: None };
+    assert_eq!(session.admit(Time::ZERO, call, target, down), Ok(Admission::Run));
+    session.complete(Time::ZERO, call.seq, status, body, Some(down));
 }
 
 fn welcomed(hello: &Hello, limits: &Arc<Limits>) -> (ServerSession, super::frame::Welcome) {
@@ -229,18 +256,14 @@ struct Said {
 impl Said {
     /// Notes all that is to be sent; gives the frames back without their lengths.
     fn take(&mut self, way: &str, out: &mut SendBuffer) -> Vec<Vec<u8>> {
-        let mut batch = Batch::default();
-        out.fill(&mut batch);
-        let mut rest = batch.single().expect("nothing is large").to_vec();
+        let mut rest = written(out);
         let mut bodies = Vec::new();
         while let Some((length, used)) = frame_length(&rest).expect("frames") {
             let frame: Vec<u8> = rest.drain(..used + length).collect();
             let body = frame[used..].to_vec();
-            let kind = table(&document(), "| kind | name |")[usize::from(body[0] >> 3)][1].clone();
-            self.frames.push((format!("{way} {kind}"), frame));
+            self.frames.push((format!("{way} {}", name(&body)), frame));
             bodies.push(body);
         }
-        batch.advance(usize::MAX);
         bodies
     }
 
@@ -260,10 +283,25 @@ impl Said {
     }
 }
 
-/// The frames of the document's conversation: a line that names one, then bytes with words behind
-/// them.
-fn written_conversation(document: &str) -> Vec<(String, Vec<u8>)> {
-    let block = document.split("```conversation\n").nth(1).expect("the document has the block");
+/// All frames that wait in a buffer.
+fn written(out: &mut SendBuffer) -> Vec<u8> {
+    let mut batch = Batch::default();
+    out.fill(&mut batch);
+    let bytes = batch.single().expect("nothing is large").to_vec();
+    batch.advance(usize::MAX);
+    bytes
+}
+
+/// What the document calls the frame with this body.
+fn name(body: &[u8]) -> String {
+    table(&document(), "| kind | name |")[usize::from(body[0] >> 3)][1].clone()
+}
+
+/// What is said in a conversation of the document: a line that names it, then bytes with words
+/// behind them. `00 x 7` are seven zeros.
+fn written_conversation(document: &str, name: &str) -> Vec<(String, Vec<u8>)> {
+    let start = format!("```{name}\n");
+    let block = document.split(&start).nth(1).expect("the document has the block");
     let block = block.split("```").next().unwrap_or_default();
     let mut frames: Vec<(String, Vec<u8>)> = Vec::new();
     for line in block.lines().filter(|line| !line.is_empty()) {
@@ -272,8 +310,13 @@ fn written_conversation(document: &str) -> Vec<(String, Vec<u8>)> {
             continue;
         };
         let bytes = bytes.split("  ").next().unwrap_or_default();
+        let frame = &mut frames.last_mut().expect("a line names the frame").1;
+        if let Some(zeros) = bytes.strip_prefix("00 x ") {
+            frame.resize(frame.len() + zeros.parse::<usize>().expect("a number"), 0);
+            continue;
+        }
         let bytes = bytes.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
-        frames.last_mut().expect("a line names the frame").1.extend(bytes);
+        frame.extend(bytes);
     }
     frames
 }
