@@ -4,12 +4,15 @@
 //! bytes; a panic is a defect.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
+use crate::protocol::packet::pieces::{Gathered, PieceLimits, Pieces};
 use crate::time::Time;
-use crate::wire::frame::{self, Frame, Kind, Part, Piece};
+use crate::wire::datagram::{self, Data, Datagram};
+use crate::wire::frame::{self, Frame, Kind, Part};
 use crate::wire::{payload, varint};
 
 /// The bytes as a stream: each frame in it is decoded and, encoded again, is the same bytes.
@@ -78,9 +81,8 @@ fn encode(frame: &Frame<'_>, into: &mut Vec<u8>) {
         Frame::Bound { handle, result } => frame::put_bound(*handle, result, into),
         Frame::Ack(ack) => frame::put_ack(ack.delay_us, &ack.ranges, into),
         Frame::Piece(piece) => {
-            let Piece { message, seq, offset, total, bytes } = *piece;
-            frame::put_piece_head(message, seq, offset, total, bytes.len(), into);
-            into.extend_from_slice(bytes);
+            frame::put_piece_head(&piece.head(), piece.bytes.len(), into);
+            into.extend_from_slice(piece.bytes);
         }
         Frame::PieceAbort { message, seq } => frame::put_piece_abort(*message, *seq, into),
         Frame::PathChallenge(nonce) => frame::put_nonce(Kind::PathChallenge, *nonce, into),
@@ -105,6 +107,83 @@ pub fn assembly(mut stream: &[u8]) {
             Assembled::Unfinished | Assembled::Refused(_) => {}
         }
         assert!(assembly.bytes() <= limits.bytes.min(received));
+    }
+}
+
+/// The bytes as a datagram, and again with the sum that they should have: what decodes is, encoded
+/// again, the same bytes.
+pub fn datagram(bytes: &[u8]) {
+    one_datagram(bytes);
+    let mut summed = bytes.to_vec();
+    datagram::seal(0, &mut summed);
+    one_datagram(&summed);
+}
+
+fn one_datagram(bytes: &[u8]) {
+    let datagram = match datagram::decode(bytes) {
+        Ok(datagram) => datagram,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    let mut again = Vec::with_capacity(bytes.len());
+    let into = &mut again;
+    match datagram {
+        Datagram::Hello { max_datagram, cookie, frame } => {
+            datagram::put_hello(max_datagram as usize, cookie, frame, bytes.len(), into);
+        }
+        Datagram::Retry { nonce, cookie } => datagram::put_retry(nonce, cookie, into),
+        Datagram::Welcome { nonce, link, max_datagram, max_ack_delay_us, frame } => {
+            let max_datagram = max_datagram as usize;
+            datagram::put_welcome(nonce, link, max_datagram, max_ack_delay_us, frame, into);
+        }
+        Datagram::Refused { nonce, frame } => datagram::put_refused(nonce, frame, into),
+        Datagram::Unknown { link } => datagram::put_unknown(link, into),
+        Datagram::Data(Data { id, number, frames }) => {
+            for largest in [None, Some(id), Some(u64::MAX)] {
+                let low = number.expand(largest) & (u64::MAX >> (64 - 8 * u32::from(number.bytes)));
+                assert_eq!(low, u64::from(number.value));
+            }
+            datagram::begin_data(id, number, into);
+            into.extend_from_slice(frames);
+            datagram::seal(0, into);
+        }
+    }
+    assert_eq!(again, bytes, "one datagram has one encoding: {datagram:?}");
+}
+
+/// The bytes as pieces of several messages, one frame behind the other: what is kept stays within
+/// the limits, and a message is what its pieces said. A PING lets time pass.
+pub fn pieces(mut stream: &[u8]) {
+    let limits = PieceLimits { message: 256, bytes: 512, messages: 4 };
+    let mut pieces = Pieces::new(limits);
+    let (mut now, mut received) = (Time::ZERO, 0);
+    while let Ok(Some((length, prefix))) = frame::frame_length(stream) {
+        let Some((whole, rest)) = stream.split_at_checked(prefix + length) else { return };
+        stream = rest;
+        match frame::decode(&whole[prefix..]) {
+            Ok(Frame::Piece(piece)) => {
+                received += piece.bytes.len();
+                match pieces.accept(now, &piece, true) {
+                    Gathered::Whole(message) => {
+                        assert!(message.len() as u64 == piece.total && message.len() <= received);
+                        let start = piece.offset as usize;
+                        assert_eq!(message[start..][..piece.bytes.len()], *piece.bytes);
+                        assert_eq!(pieces.accept(now, &piece, true), Gathered::Repeat);
+                    }
+                    Gathered::Violation(_) => return,
+                    Gathered::Unfinished | Gathered::Repeat | Gathered::Refused(_) => {}
+                }
+            }
+            Ok(Frame::PieceAbort { message, .. }) => {
+                pieces.abort(message);
+            }
+            Ok(Frame::Ping(nonce)) => {
+                now = now + Duration::from_secs(nonce % 40);
+                pieces.expire(now, Duration::from_secs(30));
+            }
+            _ => {}
+        }
+        assert!(pieces.bytes() <= limits.bytes.min(received));
+        assert_eq!(pieces.oldest_progress().is_some(), pieces.bytes() > 0);
     }
 }
 

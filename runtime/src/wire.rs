@@ -2,7 +2,7 @@
 
 #[allow(dead_code, unused_imports, reason = "the packet machines that use it come next")]
 pub(crate) mod datagram;
-#[allow(dead_code, reason = "the packet machines that use it come next")]
+#[allow(dead_code, unused_imports, reason = "the packet machines that use it come next")]
 pub(crate) mod frame;
 pub(crate) mod payload;
 pub(crate) mod send_buffer;

@@ -7,14 +7,13 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{decode, frame_length};
+pub(crate) use decode::{call_of, decode, frame_length};
+pub(crate) use encode::{PieceHead, piece_room, put_ack, put_piece_abort, put_piece_head};
 pub(crate) use encode::{
     call_message_head, put_bound, put_call, put_call_ack, put_close, put_empty, put_fragment_head,
     put_go_away, put_hello, put_lookup, put_nonce, put_reply, put_seq, put_welcome,
     reply_message_head,
 };
-#[allow(unused_imports, reason = "the packet machines that use it come next")]
-pub(crate) use encode::{piece_room, put_ack, put_piece_abort, put_piece_head};
 
 use crate::error::FailureCode;
 use crate::id::{Boot, Handle, MethodId, NodeId, Seq, SessionId};
@@ -237,7 +236,18 @@ pub(crate) struct Piece<'a> {
     pub(crate) offset: u64,
     /// Bytes of the whole message, type and header included.
     pub(crate) total: u64,
+    /// What is lost of the message is not sent again.
+    pub(crate) once: bool,
     pub(crate) bytes: &'a [u8],
+}
+
+impl Piece<'_> {
+    /// What stands before its bytes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn head(&self) -> PieceHead {
+        let Piece { message, seq, offset, total, once, .. } = *self;
+        PieceHead { message, seq, offset, total, once }
+    }
 }
 
 /// Body of LOOKUP.

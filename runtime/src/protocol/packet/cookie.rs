@@ -14,6 +14,7 @@ use crate::time::Time;
 const PERIOD_NANOS: u64 = 10_000_000_000;
 
 /// Makes and checks the cookies of one server.
+#[derive(Clone)]
 pub(crate) struct Cookies {
     hasher: SipHasher24,
 }

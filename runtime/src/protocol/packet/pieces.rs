@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::message::Message;
-use crate::id::Seq;
 use crate::protocol::assembly::{Excess, MAX_HEAD};
 use crate::protocol::finished::Finished;
 use crate::time::Time;
@@ -108,20 +107,17 @@ impl Pieces {
         self.bytes
     }
 
-    /// Drops the messages that have not gone on for `patience`, and gives their calls. What still comes of them is a
-    /// repeat.
-    pub(crate) fn expire(&mut self, now: Time, patience: Duration) -> Vec<Seq> {
+    /// Drops the messages that have not gone on for `patience`; what still comes of them is a repeat. Whether one of them
+    /// should have gone on, since what is lost of it is sent again.
+    pub(crate) fn expire(&mut self, now: Time, patience: Duration) -> bool {
         let late = |message: &Message| message.progress() + patience <= now;
-        let expired: Vec<(u64, Seq)> = self
-            .unfinished
-            .iter()
-            .filter(|(_, message)| late(message))
-            .map(|(&number, message)| (number, message.seq()))
-            .collect();
+        let expired = self.unfinished.iter().filter(|(_, message)| late(message));
+        let expired: Vec<(u64, bool)> =
+            expired.map(|(&number, message)| (number, !message.is_sent_once())).collect();
         for &(number, _) in &expired {
             self.finish(number);
         }
-        expired.into_iter().map(|(_, seq)| seq).collect()
+        expired.iter().any(|&(_, lasting)| lasting)
     }
 
     fn first(&mut self, now: Time, piece: &Piece<'_>, room: bool) -> Gathered {
@@ -141,7 +137,7 @@ impl Pieces {
             self.finish(piece.message);
             return Gathered::Whole(piece.bytes.to_vec());
         }
-        self.unfinished.insert(piece.message, Message::new(now, piece.seq, total));
+        self.unfinished.insert(piece.message, Message::new(now, piece, total));
         self.next(now, piece)
     }
 

@@ -49,6 +49,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     }
 }
 
+/// Which call a frame (type and body) names, if it is of a kind that names one and is sent again when it is lost.
+#[inline]
+pub(crate) fn call_of(frame: &[u8]) -> Option<(Kind, Seq)> {
+    let (&frame_type, rest) = frame.split_first()?;
+    let kind = [Kind::Call, Kind::Reply, Kind::Resolve, Kind::Executing, Kind::Stale]
+        .into_iter()
+        .find(|kind| *kind as u8 == frame_type >> 3)?;
+    let (seq, _) = varint::get(rest).ok()??;
+    Some((kind, seq))
+}
+
 #[inline]
 fn call(flags: u8, mut body: Body<'_>) -> Result<Frame<'_>, FrameError> {
     let seq = body.number()?;
@@ -119,7 +130,8 @@ fn control<'a>(flags: u8, body: &mut Body<'a>) -> Result<Frame<'a>, FrameError> 
         0 if is(Kind::NeedAck) => Frame::NeedAck,
         0 if is(Kind::Lookup) => Frame::Lookup(lookup(body)?),
         0 if is(Kind::Ack) => Frame::Ack(ack(body)?),
-        0 if is(Kind::Piece) => Frame::Piece(piece(body)?),
+        0 if is(Kind::Piece) => Frame::Piece(piece(body, false)?),
+        2 if is(Kind::Piece) => Frame::Piece(piece(body, true)?),
         1 if is(Kind::Piece) => Frame::PieceAbort { message: body.number()?, seq: body.number()? },
         0 if is(Kind::PathChallenge) => Frame::PathChallenge(body.fixed()?),
         0 if is(Kind::PathResponse) => Frame::PathResponse(body.fixed()?),
@@ -231,12 +243,12 @@ fn ack(body: &mut Body<'_>) -> Result<Ack, FrameError> {
     Ok(Ack { largest, delay_us, ranges })
 }
 
-fn piece<'a>(body: &mut Body<'a>) -> Result<Piece<'a>, FrameError> {
+fn piece<'a>(body: &mut Body<'a>, once: bool) -> Result<Piece<'a>, FrameError> {
     let (message, seq) = (body.number()?, body.number()?);
     let (offset, total) = (body.number()?, body.positive()?);
     match std::mem::take(&mut body.rest) {
         [] => Err(FrameError::Short),
-        bytes => Ok(Piece { message, seq, offset, total, bytes }),
+        bytes => Ok(Piece { message, seq, offset, total, once, bytes }),
     }
 }
 

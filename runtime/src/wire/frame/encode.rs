@@ -168,32 +168,37 @@ pub(crate) fn put_bound(handle: Handle, result: &BoundResult<'_>, into: &mut Vec
 /// [`MAX_ACK_RANGES`](super::MAX_ACK_RANGES) of them. Nothing is appended for none.
 pub(crate) fn put_ack(delay_us: u64, ranges: &[(u64, u64)], into: &mut Vec<u8>) {
     let Some((&(first, next), further)) = ranges.split_first() else { return };
-    framed(kind(Kind::Ack, 0), into, |body| {
-        varint::put(next - 1, body);
-        varint::put(delay_us / ACK_DELAY_UNIT_US, body);
-        varint::put(next - 1 - first, body);
-        varint::put(further.len() as u64, body);
-        let mut above = first;
-        for &(start, end) in further {
-            varint::put(above - end, body);
-            varint::put(end - start, body);
-            above = start;
-        }
-    });
+    let mut head = Head::default();
+    head.byte(kind(Kind::Ack, 0));
+    for number in [next - 1, delay_us / ACK_DELAY_UNIT_US, next - 1 - first, further.len() as u64] {
+        head.number(number);
+    }
+    let above = ranges.iter().map(|&(start, _)| start);
+    let distances =
+        further.iter().zip(above).map(|(&(start, end), above)| [above - end, end - start]);
+    let lengths = distances.clone().flatten().map(varint::length);
+    varint::put((head.length + lengths.sum::<usize>()) as u64, into);
+    into.extend_from_slice(head.bytes());
+    for number in distances.flatten() {
+        varint::put(number, into);
+    }
+}
+
+/// What stands before the bytes of a PIECE.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PieceHead {
+    pub(crate) message: u64,
+    pub(crate) seq: Seq,
+    pub(crate) offset: u64,
+    pub(crate) total: u64,
+    pub(crate) once: bool,
 }
 
 /// Appends length, type and header of PIECE; `size` bytes of the message must follow.
-pub(crate) fn put_piece_head(
-    message: u64,
-    seq: Seq,
-    offset: u64,
-    total: u64,
-    size: usize,
-    into: &mut Vec<u8>,
-) {
+pub(crate) fn put_piece_head(piece: &PieceHead, size: usize, into: &mut Vec<u8>) {
     let mut head = Head::default();
-    head.byte(kind(Kind::Piece, 0));
-    for number in [message, seq, offset, total] {
+    head.byte(kind(Kind::Piece, u8::from(piece.once) << 1));
+    for number in [piece.message, piece.seq, piece.offset, piece.total] {
         head.number(number);
     }
     varint::put((head.length + size) as u64, into);
@@ -201,7 +206,8 @@ pub(crate) fn put_piece_head(
 }
 
 /// Most bytes of a message that PIECE can carry in `space` bytes with its own length and header; 0 if not one.
-pub(crate) fn piece_room(message: u64, seq: Seq, offset: u64, total: u64, space: usize) -> usize {
+pub(crate) fn piece_room(piece: &PieceHead, space: usize) -> usize {
+    let PieceHead { message, seq, offset, total, .. } = *piece;
     let head = 1 + [message, seq, offset, total].map(varint::length).iter().sum::<usize>();
     // A frame's own length may take one byte less once the bytes that the length takes are left out.
     let most = space.min(MAX_FRAME).saturating_sub(1);

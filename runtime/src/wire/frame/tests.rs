@@ -72,10 +72,13 @@ fn samples() -> Vec<Vec<u8>> {
     add(&|into| put_bound(3, &BoundResult::Failed { code, text: "none" }, into));
     add(&|into| put_ack(400, &[(0, 1)], into));
     add(&|into| put_ack(80_000, &[(900, 1001), (700, 899), (3, 4), (0, 2)], into));
-    add(&|into| {
-        put_piece_head(2, 8, 1168, 1 << 20, 4, into);
-        into.extend_from_slice(b"four");
-    });
+    for once in [false, true] {
+        add(&|into| {
+            let head = PieceHead { message: 2, seq: 8, offset: 1168, total: 1 << 20, once };
+            put_piece_head(&head, 4, into);
+            into.extend_from_slice(b"four");
+        });
+    }
     add(&|into| put_piece_abort(2, 8, into));
     add(&|into| put_nonce(Kind::PathChallenge, 5, into));
     add(&|into| put_nonce(Kind::PathResponse, 6, into));
@@ -108,9 +111,8 @@ fn again(frame: &Frame<'_>) -> Vec<u8> {
         Frame::Bound { handle, result } => put_bound(*handle, result, into),
         Frame::Ack(ack) => put_ack(ack.delay_us, &ack.ranges, into),
         Frame::Piece(piece) => {
-            let Piece { message, seq, offset, total, bytes } = *piece;
-            put_piece_head(message, seq, offset, total, bytes.len(), into);
-            into.extend_from_slice(bytes);
+            put_piece_head(&piece.head(), piece.bytes.len(), into);
+            into.extend_from_slice(piece.bytes);
         }
         Frame::PieceAbort { message, seq } => put_piece_abort(*message, *seq, into),
         Frame::PathChallenge(nonce) => put_nonce(Kind::PathChallenge, *nonce, into),
@@ -128,7 +130,7 @@ fn body_of(bytes: &[u8]) -> &[u8] {
 #[test]
 fn every_frame_comes_back_and_has_one_encoding() {
     let samples = samples();
-    assert_eq!(samples.len(), 31, "a sample of each kind");
+    assert_eq!(samples.len(), 32, "a sample of each kind");
     for bytes in samples {
         let frame = decode(body_of(&bytes)).unwrap();
         assert_eq!(again(&frame), bytes, "{frame:?}");
@@ -220,13 +222,13 @@ fn acknowledgements_below_zero_without_content_or_with_too_many_ranges_are_refus
 
 #[test]
 fn pieces_fill_the_space_that_is_left() {
-    let (message, seq, offset, total) = (3, 300, 20_000, 1 << 20);
+    let head = PieceHead { message: 3, seq: 300, offset: 20_000, total: 1 << 20, once: false };
     let space: Vec<usize> = (0..300).chain(16_300..16_500).chain([1200, 65_000]).collect();
     for space in space {
-        let size = piece_room(message, seq, offset, total, space);
+        let size = piece_room(&head, space);
         let taken = |size| {
             let mut bytes = Vec::new();
-            put_piece_head(message, seq, offset, total, size, &mut bytes);
+            put_piece_head(&head, size, &mut bytes);
             bytes.len() + size
         };
         assert!(size == 0 || taken(size) <= space, "{space}");

@@ -17,8 +17,10 @@ const BYTES_PER_CHUNK: usize = 512;
 
 /// One unfinished message.
 pub(super) struct Message {
-    seq: Seq,
     total: usize,
+    seq: Seq,
+    /// What is lost of it is not sent again.
+    once: bool,
     /// All bytes up to the first hole.
     beginning: Vec<u8>,
     /// Bytes behind the first hole, by their offset; neither overlapping nor adjacent, to each other or the beginning.
@@ -29,14 +31,15 @@ pub(super) struct Message {
 
 impl Message {
     /// Of which nothing has come.
-    pub(super) fn new(now: Time, seq: Seq, total: usize) -> Message {
+    pub(super) fn new(now: Time, piece: &Piece<'_>, total: usize) -> Message {
+        let (seq, once) = (piece.seq, piece.once);
         let (beginning, chunks) = (Vec::new(), BTreeMap::new());
-        Message { seq, total, beginning, chunks, bytes: 0, progress: now }
+        Message { seq, once, total, beginning, chunks, bytes: 0, progress: now }
     }
 
-    /// The call that it belongs to.
-    pub(super) fn seq(&self) -> Seq {
-        self.seq
+    /// Whether what is lost of it is not sent again.
+    pub(super) fn is_sent_once(&self) -> bool {
+        self.once
     }
 
     /// When something new of it came last.
@@ -51,7 +54,7 @@ impl Message {
 
     /// Whether `piece` says of the message what the first one said.
     pub(super) fn is_of(&self, piece: &Piece<'_>) -> bool {
-        self.seq == piece.seq && self.total as u64 == piece.total
+        self.seq == piece.seq && self.once == piece.once && self.total as u64 == piece.total
     }
 
     /// Whether nothing is missing.

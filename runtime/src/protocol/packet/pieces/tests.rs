@@ -19,6 +19,7 @@ fn cut(number: u64, message: &[u8], range: std::ops::Range<usize>) -> Piece<'_> 
         seq: number + 1,
         offset: range.start as u64,
         total: message.len() as u64,
+        once: false,
         bytes: &message[range],
     }
 }
@@ -150,6 +151,7 @@ fn pieces_that_do_not_fit_are_violations() {
     assert!(violation(Piece { total: 1001, ..next }), "another total");
     assert!(violation(Piece { total: 150, ..next }), "beyond its total");
     assert!(violation(Piece { seq: 9, ..next }), "another call");
+    assert!(violation(Piece { once: true, ..next }), "sent once, and not");
     assert!(violation(Piece { offset: 950, ..next }), "beyond the end");
     assert!(violation(Piece { offset: u64::MAX, ..next }), "beyond all numbers");
     assert!(violation(Piece { bytes: &message[100..163], ..next }), "too short");
@@ -163,11 +165,18 @@ fn pieces_that_do_not_fit_are_violations() {
 #[test]
 fn a_declared_size_and_a_far_offset_take_no_memory() {
     let (message, mut pieces) = (content(64), pieces());
-    let huge =
-        Piece { message: 0, seq: 1, offset: u64::MAX - 64, total: u64::MAX, bytes: &message };
+    let huge = Piece {
+        message: 0,
+        seq: 1,
+        offset: u64::MAX - 64,
+        total: u64::MAX,
+        once: false,
+        bytes: &message,
+    };
     assert_eq!(accept(&mut pieces, &huge), Gathered::Refused(Excess::Message));
     assert_eq!(accept(&mut pieces, &huge), Gathered::Repeat, "told once");
-    let far = Piece { message: 1, seq: 2, offset: 99_000, total: 100_000, bytes: &message };
+    let far =
+        Piece { message: 1, seq: 2, offset: 99_000, total: 100_000, once: false, bytes: &message };
     assert_eq!(accept(&mut pieces, &far), Gathered::Unfinished);
     assert_eq!(pieces.bytes(), 64);
     assert_eq!(pieces.unfinished[&1].beginning_capacity(), 0);
@@ -229,13 +238,18 @@ fn a_message_without_progress_expires_and_does_not_come_back() {
     // A repeat is no progress.
     pieces.accept(at(20), &cut(0, &message, 0..100), true);
     assert_eq!(pieces.oldest_progress(), Some(at(0)));
-    assert_eq!(pieces.expire(at(29), patience), []);
-    assert_eq!(pieces.expire(at(30), patience), [1]);
+    assert!(!pieces.expire(at(29), patience));
+    assert_eq!(pieces.bytes(), 200);
+    assert!(pieces.expire(at(30), patience));
     assert_eq!(pieces.bytes(), 100);
     assert_eq!(pieces.oldest_progress(), Some(at(10)));
     let late = pieces.accept(at(31), &cut(0, &message, 100..200), true);
     assert_eq!(late, Gathered::Repeat);
-    assert_eq!(pieces.expire(at(40), patience), [2]);
+    assert!(pieces.expire(at(40), patience));
+    let once = Piece { once: true, ..cut(2, &message, 0..100) };
+    pieces.accept(at(40), &once, true);
+    assert!(!pieces.expire(at(70), patience), "nobody will send the rest of it");
+    assert_eq!(pieces.bytes(), 0);
 }
 
 #[test]
