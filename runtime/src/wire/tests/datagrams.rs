@@ -13,7 +13,10 @@ use crate::wire::datagram::{
     DATA_OVERHEAD, HELLO_SIZE, SMALLEST_HELLO, Truncated, begin_data, decode as open, put_hello,
     put_refused, put_retry, put_unknown, put_welcome, seal,
 };
-use crate::wire::frame::{ACK_DELAY_UNIT_US, MAX_ACK_RANGES, put_ack, put_nonce};
+use crate::wire::frame::{
+    ACK_DELAY_UNIT_US, MAX_ACK_RANGES, PieceHead, put_ack, put_nonce, put_piece_abort,
+    put_piece_head,
+};
 
 const LINK: u64 = 0x1155_0000_0000_0001;
 
@@ -69,6 +72,31 @@ fn the_sum_and_the_acknowledgement_that_the_document_spells_out_are_those_of_the
     put_ack(0, &[(6, 10), (0, 4)], &mut ack);
     let ack = format!("having come just now, it is `{}`", hexadecimal(&ack[2..]));
     assert!(document.contains(&ack), "{ack}");
+}
+
+#[test]
+fn frames_of_datagrams_are_violations_on_a_stream() {
+    let limits = Arc::new(Limits::default());
+    let mut client = new_client("tcp://127.0.0.1:7400", &limits);
+    let mut up = SendBuffer::default();
+    client.connected(Time::ZERO, NONCE, &mut up);
+    let hello = without_length(&written(&mut up));
+    let Ok(Frame::Hello(hello)) = decode(&hello) else { panic!("no HELLO") };
+    let (_, welcome) = welcomed(&hello, &limits);
+    client.handle(Time::ZERO, &Frame::Welcome(welcome), &mut up).expect("no violation");
+    let head = PieceHead { message: 0, seq: 1, offset: 0, total: 1, once: false };
+    let mut frames = vec![Vec::new(); 5];
+    put_ack(0, &[(0, 1)], &mut frames[0]);
+    put_piece_head(&head, 1, &mut frames[1]);
+    frames[1].push(0);
+    put_piece_abort(0, 1, &mut frames[2]);
+    put_nonce(Kind::PathChallenge, 1, &mut frames[3]);
+    put_nonce(Kind::PathResponse, 1, &mut frames[4]);
+    for frame in frames {
+        let frame = without_length(&frame);
+        let frame = decode(&frame).expect("a frame");
+        assert!(client.handle(Time::ZERO, &frame, &mut up).is_err(), "{frame:?}");
+    }
 }
 
 /// What client and server say, datagram by datagram.

@@ -220,6 +220,23 @@ fn unfinished_bytes_and_messages_are_bounded() {
 }
 
 #[test]
+fn where_room_is_short_only_what_is_new_counts() {
+    let message = content(60_000);
+    let mut pieces = pieces();
+    for number in 0..2 {
+        accept(&mut pieces, &cut(number, &message, 0..59_900));
+    }
+    accept(&mut pieces, &cut(2, &message, 20_000..50_000));
+    for range in [30_000..50_100, 19_936..40_000, 20_000..50_136] {
+        assert_eq!(accept(&mut pieces, &cut(2, &message, range)), Gathered::Unfinished);
+    }
+    assert_eq!(pieces.bytes(), LIMITS.bytes);
+    assert_eq!(accept(&mut pieces, &cut(2, &message, 19_936..50_136)), Gathered::Repeat);
+    let more = accept(&mut pieces, &cut(2, &message, 20_000..50_137));
+    assert_eq!(more, Gathered::Refused(Excess::Room));
+}
+
+#[test]
 fn without_room_no_message_begins_but_one_that_began_goes_on() {
     let (message, mut pieces) = (content(200), pieces());
     accept(&mut pieces, &cut(0, &message, 100..200));
