@@ -7,3 +7,7 @@
 pub(crate) mod cookie;
 #[allow(dead_code, reason = "the channel that fills it comes next")]
 pub(crate) mod pieces;
+#[allow(dead_code, reason = "until the channel stands on it")]
+pub(crate) mod received;
+#[allow(dead_code, reason = "until the channel stands on it")]
+pub(crate) mod rtt;
