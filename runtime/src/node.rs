@@ -259,7 +259,8 @@ impl Node {
         }
         let Inner { id, limits, network, entropy, .. } = &*self.inner;
         let peer = address.to_string().into();
-        let config = ClientConfig { node: *id, peer, limits: limits.clone() };
+        let datagrams = matches!(address, Address::Udp(_));
+        let config = ClientConfig { node: *id, peer, limits: limits.clone(), datagrams };
         let (network, entropy) = (network.clone(), entropy.clone());
         let link = connection::open(runtime, network, entropy, address.clone(), config);
         links.open.insert(address.clone(), link.clone());

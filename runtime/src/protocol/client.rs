@@ -9,6 +9,7 @@
 
 mod acks;
 mod bindings;
+mod delivery;
 mod ending;
 mod frames;
 mod link;
@@ -30,12 +31,13 @@ pub(crate) use slots::Key;
 use slots::{Answer, Slots, State};
 pub(crate) use timers::Health;
 
+use super::packet;
 use super::seq_map::SeqMap;
 use crate::error::{CallError, Refusal};
 use crate::id::{CallId, Handle, NodeId};
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
-use crate::wire::frame::{self, Call, FRAGMENT};
+use crate::wire::frame::{self, Call};
 use crate::wire::send_buffer::SendBuffer;
 
 /// What a client machine needs to know; the durations and sizes are those of [`Limits`](crate::Limits).
@@ -45,6 +47,8 @@ pub(crate) struct ClientConfig {
     /// The server's address, for errors.
     pub(crate) peer: Box<str>,
     pub(crate) limits: Arc<crate::limits::Limits>,
+    /// Frames travel in datagrams: in any order, and acknowledged by them.
+    pub(crate) datagrams: bool,
 }
 
 /// All calls of this client to one server.
@@ -120,6 +124,7 @@ pub(crate) struct Violation(pub(crate) &'static str);
 impl<W> Client<W> {
     /// A client without calls, session or link.
     pub(crate) fn new(config: ClientConfig) -> Client<W> {
+        let acks = Acks::new(config.datagrams);
         Client {
             config,
             slots: Slots::default(),
@@ -128,7 +133,7 @@ impl<W> Client<W> {
             session: None,
             link: Link::Down,
             link_number: 0,
-            acks: Acks::default(),
+            acks,
             bindings: Vec::new(),
             request_bytes: 0,
             blocked: VecDeque::new(),
@@ -160,7 +165,7 @@ impl<W> Client<W> {
         let deadline = call.timeout.map_or(Time::NEVER, |timeout| now + timeout);
         self.next_deadline = self.next_deadline.min(deadline);
         let key = self.slots.take(now, deadline, call);
-        if self.queue.is_empty() && self.may_encode(true, out) {
+        if self.queue.is_empty() && self.is_known(call.handle) && self.may_encode(true, out) {
             self.encode(now, key, out);
         } else {
             self.queue.push_back(key);
@@ -275,8 +280,14 @@ impl<W> Client<W> {
 
     /// Largest message that both sides accept.
     fn max_message(&self) -> usize {
-        let own = self.config.limits.message;
+        let own = self.own_max_message();
         self.session.as_ref().map_or(own, |session| session.max_message.min(own))
+    }
+
+    /// Largest message that this side accepts.
+    pub(super) fn own_max_message(&self) -> usize {
+        let limits = &self.config.limits;
+        if self.config.datagrams { packet::max_message(limits) } else { limits.message }
     }
 
     fn flush_queue(&mut self, now: Time, out: &mut SendBuffer) {
@@ -289,8 +300,8 @@ impl<W> Client<W> {
                 self.queue.pop_front();
                 continue;
             }
-            let new = slot.seq == 0;
-            if !self.may_encode(new, out) {
+            let (new, handle) = (slot.seq == 0, slot.handle);
+            if !self.is_known(handle) || !self.may_encode(new, out) {
                 return;
             }
             self.queue.pop_front();
@@ -309,11 +320,13 @@ impl<W> Client<W> {
             return true;
         }
         let window = self.window();
-        let kept = self.acks.unsent();
-        if self.by_seq.len() + kept >= window && !cfg_canary!("replies_free_their_slots") {
+        let kept = self.acks.untold();
+        let late = self.by_seq.len() + kept >= window || self.acks.is_late(window);
+        if late && !cfg_canary!("replies_free_their_slots") {
             self.acks.flush(out);
         }
-        self.by_seq.len() < window
+        // What was told in a datagram may be lost: only its acknowledgement frees the place.
+        self.by_seq.len() + self.acks.in_flight() < window
     }
 
     #[inline]
@@ -342,15 +355,19 @@ impl<W> Client<W> {
             attempt: slot.attempt,
             arguments: &slot.request,
         };
-        if slot.request.len() <= FRAGMENT {
+        let once = slot.semantics == Semantics::Maybe;
+        if slot.request.len() <= out.whole() {
+            if once {
+                out.mark_once();
+            }
             frame::put_call(&call, out.small());
         } else {
             let head = frame::call_message_head(&call);
-            out.push_large(slot.seq, head, slot.request.clone().into());
+            out.push_large(slot.seq, head, slot.request.clone().into(), once);
         }
         slot.position = out.position();
         slot.link = self.link_number;
-        self.acks.floor_was_sent();
+        self.acks.floor_was_sent(once);
         if slot.oneway {
             self.finish(now, key.index, Answer::Ok);
         }

@@ -7,6 +7,7 @@
 mod acknowledged;
 mod answers;
 mod budget;
+mod delivery;
 #[cfg(feature = "sim")]
 mod model;
 mod planted;
@@ -27,6 +28,7 @@ pub(crate) use sessions::Sessions;
 
 use super::client::Violation;
 use super::finished::{Finished, to_ranges};
+use super::packet;
 use super::seq_map::SeqMap;
 use crate::error::FailureCode;
 use crate::id::{NodeId, Seq, SessionId};
@@ -70,6 +72,8 @@ pub(crate) struct ServerSession {
     link: u64,
     attached: bool,
     draining: bool,
+    /// Frames travel in datagrams, whose channel sends an answer again until it has arrived.
+    datagrams: bool,
     /// When the link was lost.
     detached: Time,
     /// When the oldest reply that the client does not acknowledge was saved or asked about, and how often it was.
@@ -149,10 +153,22 @@ impl ServerSession {
             link: 0,
             attached: false,
             draining: false,
+            datagrams: false,
             detached: Time::ZERO,
             unacknowledged: None,
             solicitations: 0,
         }
+    }
+
+    /// Makes its frames travel in datagrams.
+    pub(crate) fn over_datagrams(mut self) -> ServerSession {
+        self.datagrams = true;
+        self
+    }
+
+    /// Whether its frames travel in datagrams: a session stays with the kind of link that it began on.
+    pub(crate) fn is_over_datagrams(&self) -> bool {
+        self.datagrams
     }
 
     /// Who the session is for.
@@ -298,6 +314,7 @@ impl ServerSession {
         if let Some((code, text)) = self.refusal(call, 0) {
             if !matches!(target, Target::Method { oneway: true, .. }) {
                 let status = ReplyStatus::Failed(code);
+                out.mark_once();
                 frame::put_reply(call.seq, status, text.as_bytes(), out.small());
             }
             return Ok(Admission::Handled);
@@ -392,7 +409,10 @@ impl ServerSession {
         self.link = link;
         self.attached = true;
         self.max_message =
-            usize::try_from(max_message).unwrap_or(usize::MAX).min(self.limits.message);
+            usize::try_from(max_message).unwrap_or(usize::MAX).min(match self.datagrams {
+                true => packet::max_message(&self.limits),
+                false => self.limits.message,
+            });
         let known = self.known();
         self.forget_to_send();
         let answered = |seq: &Seq| self.records.get(seq).is_some_and(Record::is_answered);

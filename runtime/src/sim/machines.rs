@@ -1,5 +1,5 @@
 //! Seeded runs of the protocol's machines: clients and servers over byte streams that stall, break and bring old bytes
-//! late, with crashes, pauses, expiry and duplicates.
+//! late, or over datagrams that are lost, repeated, changed and forged; with crashes, pauses, expiry and duplicates.
 //!
 //! One run takes well under a millisecond: no socket, task or clock is involved, the machines are called as the driver
 //! calls them. What happens in a run, and how bad its network is, is drawn from its seed; a failing run is repeated
@@ -8,10 +8,12 @@
 mod caller;
 mod checks;
 mod client;
+mod datagrams;
 mod model;
 mod network;
 mod plan;
 mod server;
+mod streams;
 mod trace;
 mod world;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub calls: u64,
     /// What may go wrong.
     pub faults: Faults,
+    /// Links are datagrams, not streams.
+    pub datagrams: bool,
 }
 
 /// What may go wrong in a run. Each seed draws some of what is allowed.
@@ -56,6 +60,16 @@ pub struct Faults {
     pub drains: bool,
     /// Callers set deadlines, cancel and drop calls.
     pub give_ups: bool,
+    /// Of datagrams: some are lost, on one way or both; bare acknowledgements too.
+    pub loss: bool,
+    /// Of datagrams: some arrive changed or cut off.
+    pub corruption: bool,
+    /// Of datagrams: those over a size vanish, for a while or for good.
+    pub holes: bool,
+    /// Of datagrams: clients change their addresses.
+    pub rebinding: bool,
+    /// Of datagrams: some are sent by others, from addresses that are not theirs.
+    pub forgery: bool,
 }
 
 /// What came of a run.
@@ -71,6 +85,8 @@ pub struct Report {
     pub events: Events,
     /// The promise that was broken, if one was.
     pub broken: Option<Broken>,
+    /// Whether links were datagrams.
+    pub datagrams: bool,
     /// What happened, line by line, if it was asked for.
     pub transcript: String,
 }
@@ -104,6 +120,18 @@ pub struct Events {
     pub refused_pieces: u64,
     /// Orderly shutdowns.
     pub drains: u64,
+    /// Datagrams that were lost.
+    pub lost: u64,
+    /// Datagrams that were too large for the path.
+    pub swallowed: u64,
+    /// Datagrams that arrived changed or cut off.
+    pub corrupted: u64,
+    /// Datagrams of a link that a server had before.
+    pub repeats: u64,
+    /// Changes of a client's address.
+    pub rebound: u64,
+    /// Datagrams that somebody else sent.
+    pub forged: u64,
 }
 
 /// Many runs together.
@@ -121,7 +149,7 @@ pub struct Summary {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { clients: 3, servers: 2, calls: 24, faults: Faults::ALL }
+        Config { clients: 3, servers: 2, calls: 24, faults: Faults::ALL, datagrams: false }
     }
 }
 
@@ -136,6 +164,11 @@ impl Faults {
         pauses: true,
         drains: true,
         give_ups: true,
+        loss: true,
+        corruption: true,
+        holes: true,
+        rebinding: true,
+        forgery: true,
     };
     /// Nothing goes wrong.
     pub const NONE: Faults = Faults {
@@ -147,6 +180,11 @@ impl Faults {
         pauses: false,
         drains: false,
         give_ups: false,
+        loss: false,
+        corruption: false,
+        holes: false,
+        rebinding: false,
+        forgery: false,
     };
 }
 
@@ -245,6 +283,12 @@ impl Events {
         self.assembled += other.assembled;
         self.refused_pieces += other.refused_pieces;
         self.drains += other.drains;
+        self.lost += other.lost;
+        self.swallowed += other.swallowed;
+        self.corrupted += other.corrupted;
+        self.repeats += other.repeats;
+        self.rebound += other.rebound;
+        self.forged += other.forged;
     }
 }
 
@@ -254,7 +298,8 @@ impl std::fmt::Display for Report {
         match &self.broken {
             Some(broken) => {
                 writeln!(f, "seed {}: {broken}", self.seed)?;
-                let command = "cargo test -p farcall-tests --test simulation replay";
+                let test = if self.datagrams { "simulation_datagrams" } else { "simulation" };
+                let command = format!("cargo test -p farcall-tests --test {test} replay");
                 write!(f, "replay: FARCALL_SEED={} {command} -- --nocapture", self.seed)
             }
             None => write!(f, "seed {}: every promise was kept", self.seed),

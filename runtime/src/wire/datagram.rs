@@ -28,7 +28,6 @@ const RETRY: u8 = 0x01;
 const WELCOME: u8 = 0x02;
 const REFUSED: u8 = 0x03;
 const UNKNOWN: u8 = 0x04;
-/// The low two bits are the bytes of the number, less one.
 const DATA: u8 = 0x40;
 
 /// One datagram, decoded. A `frame` is type and body, without a length.
@@ -73,13 +72,10 @@ pub(crate) struct Data<'a> {
     pub(crate) frames: &'a [u8],
 }
 
-/// The low bytes of a datagram's number, which the receiver completes from what it has received.
+/// The low half of a datagram's number, which the receiver completes from what it has received. Four bytes always: with
+/// fewer, a copy that comes late would be taken for another number, since the sum cannot tell as a key would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Truncated {
-    pub(crate) value: u32,
-    /// 1 to 4.
-    pub(crate) bytes: u8,
-}
+pub(crate) struct Truncated(pub(crate) u32);
 
 /// Why bytes are not a datagram of ours. All are dropped without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,35 +98,23 @@ pub(crate) enum DatagramError {
 }
 
 impl Truncated {
-    /// As few bytes of `number` as a receiver needs that may have received nothing above `largest_acked`, and may have
-    /// received everything below `number`.
+    /// The low half of `number`.
     #[inline]
-    pub(crate) fn of(number: u64, largest_acked: Option<u64>) -> Truncated {
-        // Twice as many numbers as the receiver may be wrong by, since it may be wrong either way.
-        let unknown = match largest_acked {
-            Some(acked) => number.saturating_sub(acked),
-            None => number.saturating_add(1),
-        };
-        let bytes = match unknown {
-            0..=0x80 => 1,
-            0x81..=0x8000 => 2,
-            0x8001..=0x80_0000 => 3,
-            _ => 4,
-        };
-        let value = (number & (u64::MAX >> (64 - 8 * u32::from(bytes)))) as u32;
-        Truncated { value, bytes }
+    pub(crate) fn of(number: u64) -> Truncated {
+        Truncated(number as u32)
     }
 
-    /// The number that ends in these bytes and is nearest to the one expected after `largest_received`.
+    /// The number that ends in these bytes and is nearest to the one expected after `largest_received` (RFC 9000,
+    /// appendix A.3).
     #[inline]
     pub(crate) fn expand(self, largest_received: Option<u64>) -> u64 {
+        const SPAN: u64 = 1 << 32;
         let expected = largest_received.map_or(0, |largest| largest.saturating_add(1));
-        let span = 1_u64 << (8 * u32::from(self.bytes));
-        let candidate = (expected & !(span - 1)) | u64::from(self.value);
-        if expected.saturating_sub(candidate) >= span / 2 {
-            candidate.checked_add(span).unwrap_or(candidate)
-        } else if candidate.saturating_sub(expected) > span / 2 {
-            candidate.checked_sub(span).unwrap_or(candidate)
+        let candidate = (expected & !(SPAN - 1)) | u64::from(self.0);
+        if expected.saturating_sub(candidate) >= SPAN / 2 {
+            candidate.checked_add(SPAN).unwrap_or(candidate)
+        } else if candidate.saturating_sub(expected) > SPAN / 2 {
+            candidate.checked_sub(SPAN).unwrap_or(candidate)
         } else {
             candidate
         }

@@ -1,15 +1,20 @@
 //! Bytes on their way to one connection: small frames in one contiguous buffer, large messages in fragments behind it.
 //!
-//! The machines write here; whoever owns the connection takes a [`Batch`] at a time. All that was written between two
+//! The machines write here; whoever owns a stream takes a [`Batch`] at a time. All that was written between two
 //! batches leaves in one write. Of each large message a batch carries at most one fragment, so that small frames pass
-//! between. Holds no socket.
+//! between. Who sends datagrams takes whole frames and pieces as they fit (`datagrams.rs`). Holds no socket.
+
+mod datagrams;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use super::frame::{FRAGMENT, Part, put_fragment_head};
+use datagrams::Datagrams;
+pub(crate) use datagrams::PieceOut;
+
+use super::frame::{FRAGMENT, Part, put_fragment_head, put_piece_abort};
 use crate::id::Seq;
 
 /// What one link will send; a new link begins with an empty one.
@@ -19,15 +24,22 @@ pub(crate) struct SendBuffer {
     /// Bytes that were ever written to `small`.
     written: u64,
     large: VecDeque<Large>,
+    /// What datagrams need beside; nothing on a stream.
+    datagrams: Option<Box<Datagrams>>,
 }
 
-/// A message that travels in fragments.
+/// A message that travels in fragments or pieces.
 struct Large {
+    /// The call that it belongs to; 0 if it belongs to none.
     seq: Seq,
     head: Vec<u8>,
     body: Bytes,
     /// Bytes of the body that batches took; the head goes with the first.
     taken: usize,
+    /// What is lost of it is not sent again.
+    once: bool,
+    /// Its number among the messages of a link of datagrams, once its first piece was taken.
+    number: Option<u64>,
 }
 
 /// Bytes that one write, or a few, hand to the kernel.
@@ -63,9 +75,16 @@ impl SendBuffer {
         self.written + self.small.len() as u64
     }
 
-    /// Queues a message over [`FRAGMENT`] bytes: type and header in `head`, then `body`.
-    pub(crate) fn push_large(&mut self, seq: Seq, head: Vec<u8>, body: Bytes) {
-        self.large.push_back(Large { seq, head, body, taken: 0 });
+    /// Queues a message over [`whole`](Self::whole) bytes: type and header in `head`, then `body`. Datagrams do not send
+    /// again what is lost of it if it is sent `once`.
+    pub(crate) fn push_large(&mut self, seq: Seq, head: Vec<u8>, body: Bytes, once: bool) {
+        self.large.push_back(Large { seq, head, body, taken: 0, once, number: None });
+    }
+
+    /// The largest body in bytes that travels in a frame of its own; a larger one is to be pushed as a message.
+    #[inline]
+    pub(crate) fn whole(&self) -> usize {
+        self.datagrams.as_ref().map_or(FRAGMENT, |datagrams| datagrams.whole())
     }
 
     /// Whether a fragment of this message has not been taken by a batch: the peer cannot have the whole of it.
@@ -78,8 +97,11 @@ impl SendBuffer {
         let Some(index) = self.large.iter().position(|large| large.seq == seq) else {
             return Aborted::Absent;
         };
-        if self.large.remove(index).is_some_and(|large| large.taken > 0) {
-            put_fragment_head(seq, Part::Abort, 0, &mut self.small);
+        let Some(large) = self.large.remove(index) else { return Aborted::Absent };
+        match large.number {
+            Some(number) => put_piece_abort(number, seq, &mut self.small),
+            None if large.taken > 0 => put_fragment_head(seq, Part::Abort, 0, &mut self.small),
+            None => {}
         }
         Aborted::Unfinished
     }
@@ -88,13 +110,16 @@ impl SendBuffer {
     /// not count: small frames are to pass between their fragments, not to wait for their ends.
     #[inline]
     pub(crate) fn pending(&self) -> usize {
-        self.small.len()
+        match &self.datagrams {
+            None => self.small.len(),
+            Some(datagrams) => self.small.len() - datagrams.taken(),
+        }
     }
 
     /// Whether nothing waits here.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.small.is_empty() && self.large.is_empty()
+        self.pending() == 0 && self.large.is_empty()
     }
 
     /// Moves what may leave next into `batch`, which must be empty.
@@ -234,7 +259,7 @@ mod tests {
     fn small_frames_pass_between_the_fragments_of_large_ones() {
         let mut buffer = SendBuffer::default();
         let body = Bytes::from(vec![7; 3 * FRAGMENT]);
-        buffer.push_large(5, vec![1, 2, 3], body);
+        buffer.push_large(5, vec![1, 2, 3], body, false);
         let mut batch = Batch::default();
         buffer.fill(&mut batch);
         put_seq(Kind::Resolve, 9, buffer.small());
@@ -252,7 +277,7 @@ mod tests {
         for step in [1000, FRAGMENT + 1, usize::MAX] {
             let mut buffer = SendBuffer::default();
             let body: Vec<u8> = (0..FRAGMENT * 2 + 77).map(|i| i as u8).collect();
-            buffer.push_large(5, vec![1, 2, 3], Bytes::from(body.clone()));
+            buffer.push_large(5, vec![1, 2, 3], Bytes::from(body.clone()), false);
             assert!(buffer.has_unsent(5));
             let bytes = drain(&mut buffer, step);
             assert!(!buffer.has_unsent(5));
@@ -276,7 +301,12 @@ mod tests {
     fn a_peer_has_few_messages_unfinished_at_a_time() {
         let mut buffer = SendBuffer::default();
         for seq in 1..=20 {
-            buffer.push_large(seq, vec![1], Bytes::from(vec![7; (2 + seq as usize) * FRAGMENT]));
+            buffer.push_large(
+                seq,
+                vec![1],
+                Bytes::from(vec![7; (2 + seq as usize) * FRAGMENT]),
+                false,
+            );
         }
         let bytes = drain(&mut buffer, usize::MAX);
         let (mut rest, mut unfinished) = (&bytes[..], Vec::new());
@@ -314,10 +344,10 @@ mod tests {
     #[test]
     fn an_aborted_message_tells_the_peer_if_part_of_it_left() {
         let mut buffer = SendBuffer::default();
-        buffer.push_large(5, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]));
+        buffer.push_large(5, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]), false);
         assert_eq!(buffer.abort(5), Aborted::Unfinished);
         assert!(buffer.is_empty());
-        buffer.push_large(6, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]));
+        buffer.push_large(6, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]), false);
         let mut batch = Batch::default();
         buffer.fill(&mut batch);
         assert_eq!(buffer.abort(6), Aborted::Unfinished);

@@ -204,7 +204,8 @@ const NONCE: u64 = 0x1122_3344_5566_7788;
 
 fn new_client(peer: &str, limits: &Arc<Limits>) -> Client<()> {
     let node = NodeId(uuid::Uuid::from_u128(0x0c11_e47a_0000_4000_8000_0000_0000_0001));
-    Client::new(ClientConfig { node, peer: peer.into(), limits: limits.clone() })
+    let datagrams = peer.starts_with("udp");
+    Client::new(ClientConfig { node, peer: peer.into(), limits: limits.clone(), datagrams })
 }
 
 /// The client calls `deposit(cents)`.

@@ -1,7 +1,8 @@
 //! What the client has finished, and how much of that the server was told.
 //!
 //! A call's place in the window is free again only when an acknowledgement that covers it was sent: every CALL carries
-//! the floor, CALL_ACK carries ranges above it.
+//! the floor, CALL_ACK carries ranges above it. In datagrams, where what was sent may be lost, it must have arrived;
+//! but there the arrival of a reply is itself an acknowledgement, so that nothing need be told for its own sake.
 
 use crate::id::Seq;
 use crate::protocol::finished::{Finished, to_ranges};
@@ -10,18 +11,33 @@ use crate::wire::frame::{Ranges, put_call_ack};
 use crate::wire::send_buffer::SendBuffer;
 
 /// The finished calls of one session.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Acks {
     finished: Finished,
     /// Finished calls that no sent acknowledgement covers.
     unsent: Vec<Seq>,
+    /// Finished calls whose acknowledgement is on its way; on a stream that is as good as there.
+    told: Vec<Seq>,
     /// Bytes of their replies, which the server keeps.
     reply_bytes: usize,
     /// When `unsent` is to be sent at the latest.
     due: Option<Time>,
+    datagrams: bool,
 }
 
 impl Acks {
+    /// Nothing finished yet.
+    pub(super) fn new(datagrams: bool) -> Acks {
+        Acks {
+            finished: Finished::default(),
+            unsent: Vec::new(),
+            told: Vec::new(),
+            reply_bytes: 0,
+            due: None,
+            datagrams,
+        }
+    }
+
     /// All calls below are finished.
     #[inline]
     pub(super) fn floor(&self) -> Seq {
@@ -34,26 +50,50 @@ impl Acks {
         self.finished.insert(seq);
         self.unsent.push(seq);
         self.reply_bytes += reply_bytes;
-        self.due.get_or_insert(due);
+        if !self.datagrams {
+            self.due.get_or_insert(due);
+        }
     }
 
-    /// Finished calls that the server was not told of.
-    #[inline]
-    pub(super) fn unsent(&self) -> usize {
-        self.unsent.len()
-    }
-
-    /// The floor was just sent with a call.
-    #[inline]
-    pub(super) fn floor_was_sent(&mut self) {
+    /// The server is to be told of what is finished now, by then.
+    pub(super) fn tell_by(&mut self, due: Time) {
         if !self.unsent.is_empty() {
+            self.due.get_or_insert(due);
+        }
+    }
+
+    /// Finished calls that the server may not know of.
+    #[inline]
+    pub(super) fn untold(&self) -> usize {
+        self.unsent.len() + self.told.len()
+    }
+
+    /// Of those, the calls whose acknowledgement is on its way.
+    #[inline]
+    pub(super) fn in_flight(&self) -> usize {
+        if cfg_canary!("what_was_told_has_arrived") { 0 } else { self.told.len() }
+    }
+
+    /// The floor was just sent with a call, which is sent again if it is lost, or is not.
+    #[inline]
+    pub(super) fn floor_was_sent(&mut self, once: bool) {
+        if !self.unsent.is_empty() && !(self.datagrams && once) {
             let floor = self.finished.floor();
+            if self.datagrams {
+                self.told.extend(self.unsent.iter().filter(|&&seq| seq < floor));
+            }
             self.unsent.retain(|&seq| seq >= floor);
             if self.unsent.is_empty() {
                 self.due = None;
                 self.reply_bytes = 0;
             }
         }
+    }
+
+    /// An acknowledgement of these has arrived.
+    pub(super) fn arrived(&mut self, floor: Seq, ranges: &[(Seq, Seq)]) {
+        let within = |seq: Seq| ranges.iter().any(|&(start, end)| start <= seq && seq < end);
+        self.told.retain(|&seq| seq >= floor && !within(seq));
     }
 
     /// When the server is to be told at the latest.
@@ -75,8 +115,30 @@ impl Acks {
         }
     }
 
+    /// Tells the server everything, since it asked.
+    pub(super) fn repeat(&mut self, out: &mut SendBuffer) {
+        if self.datagrams {
+            put_call_ack(self.finished.floor(), &self.finished.ranges(), out.small());
+        } else {
+            self.flush(out);
+        }
+    }
+
+    /// Whether so much was not told that the window would be full before the acknowledgement has arrived.
+    #[inline]
+    pub(super) fn is_late(&self, window: usize) -> bool {
+        self.datagrams && self.told.is_empty() && self.unsent.len() > window / 2
+    }
+
     /// Tells the server now.
     pub(super) fn flush(&mut self, out: &mut SendBuffer) {
+        if self.datagrams {
+            if self.unsent.is_empty() {
+                // It is on its way, and is sent again until it arrives.
+                return;
+            }
+            self.told.extend_from_slice(&self.unsent);
+        }
         let floor = self.finished.floor();
         self.unsent.retain(|&seq| seq >= floor);
         self.unsent.sort_unstable();
@@ -85,11 +147,18 @@ impl Acks {
         self.due = None;
     }
 
-    /// Everything finished, for the handshake of a new link, which thereby tells it.
-    pub(super) fn tell_all(&mut self) -> (Seq, Ranges) {
-        self.unsent.clear();
-        self.reply_bytes = 0;
-        self.due = None;
-        (self.finished.floor(), self.finished.ranges())
+    /// Everything finished, for the handshake of a new link, which thereby tells it: no more than `most` ranges above
+    /// the floor. What is not among them is told later.
+    pub(super) fn tell_all(&mut self, most: usize) -> (Seq, Ranges) {
+        let (floor, mut ranges) = (self.finished.floor(), self.finished.ranges());
+        self.unsent.append(&mut self.told);
+        ranges.truncate(most);
+        let told_up_to = ranges.last().map_or(floor, |&(_, end)| end);
+        self.unsent.retain(|&seq| seq >= told_up_to);
+        if self.unsent.is_empty() {
+            self.reply_bytes = 0;
+            self.due = None;
+        }
+        (floor, ranges)
     }
 }

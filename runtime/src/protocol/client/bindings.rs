@@ -144,6 +144,24 @@ impl<W> Client<W> {
         }
     }
 
+    /// Whether a call may name this handle: where frames overtake each other, only once the session's answer is there.
+    #[inline]
+    pub(super) fn is_known(&self, handle: Handle) -> bool {
+        !self.config.datagrams
+            || cfg_canary!("calls_do_not_wait_for_lookup")
+            || self
+                .bindings
+                .get(handle as usize)
+                .is_none_or(|binding| !matches!(binding.state, State::Unasked | State::Asked))
+    }
+
+    /// Whether LOOKUP for this handle waits for its answer.
+    pub(super) fn is_asked(&self, handle: Handle) -> bool {
+        self.bindings
+            .get(handle as usize)
+            .is_some_and(|binding| matches!(binding.state, State::Asked))
+    }
+
     fn ask(&mut self, index: usize, out: &mut SendBuffer) {
         let binding = &mut self.bindings[index];
         if !self.link.is_up() || !matches!(binding.state, State::Unasked) {

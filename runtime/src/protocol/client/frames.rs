@@ -41,7 +41,7 @@ impl<W> Client<W> {
                 Ok(())
             }
             Frame::NeedAck => {
-                self.acks.flush(out);
+                self.acks.repeat(out);
                 Ok(())
             }
             Frame::Ping(nonce) => {

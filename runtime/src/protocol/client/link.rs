@@ -70,14 +70,15 @@ impl<W> Client<W> {
         let until = now + self.config.limits.handshake_timeout;
         self.link = Link::Greeting { nonce, until };
         let resume = self.session.as_ref().map(|session| {
-            let (floor, ranges) = self.acks.tell_all();
+            let (floor, ranges) =
+                self.acks.tell_all(if self.config.datagrams { MOST_RANGES } else { usize::MAX });
             Resume { session: session.id, floor, ranges }
         });
         let hello = Hello {
             client: self.config.node,
             nonce,
             link: self.link_number,
-            max_message: self.config.limits.message as u64,
+            max_message: self.own_max_message() as u64,
             resume,
         };
         frame::put_hello(&hello, out.small());
@@ -206,7 +207,7 @@ impl<W> Client<W> {
         }
         self.requeue(again);
         self.by_seq.clear();
-        self.acks = Acks::default();
+        self.acks = Acks::new(self.config.datagrams);
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         self.session = Some(Session {
             id: welcome.session,
@@ -247,6 +248,11 @@ impl<W> Client<W> {
         self.requeue(later);
     }
 
+    /// A planted bug: what anybody may have sent ends the session.
+    pub(crate) fn forget_session(&mut self) {
+        self.session = None;
+    }
+
     /// Puts calls before all others that wait.
     fn requeue(&mut self, mut keys: Vec<super::Key>) {
         keys.extend(self.queue.drain(..));
@@ -268,6 +274,9 @@ impl<W> Client<W> {
         if let State::Resolving(why) = state { why } else { Why::Cancelled }
     }
 }
+
+/// Ranges of finished calls in a HELLO that must fit a datagram; the others are told on the link.
+const MOST_RANGES: usize = 32;
 
 fn holds(ranges: &Ranges, seq: Seq) -> bool {
     let index = ranges.partition_point(|&(_, end)| end <= seq);

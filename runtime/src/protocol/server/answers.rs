@@ -26,7 +26,7 @@ impl ServerSession {
         let Some(record) = record else {
             self.unrecorded = self.unrecorded.saturating_sub(1);
             if let Some(out) = out {
-                self.send_once(seq, status, body, out);
+                self.send_unsaved(seq, status, body, Fate::Once, out);
             }
             return;
         };
@@ -41,7 +41,7 @@ impl ServerSession {
             // No memory after the reply: if it is lost, the client asks again and the method runs again.
             self.records.remove(&seq);
             if let Some(out) = out {
-                self.send_once(seq, status, body, out);
+                self.send_unsaved(seq, status, body, Fate::Arrives, out);
             }
             return;
         }
@@ -65,7 +65,7 @@ impl ServerSession {
             Some(text) => {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
-            None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
+            None if body.len() > self.shared() => (status, Body::large(std::mem::take(body))),
             None => (status, Body::of(body)),
         };
         if cfg_canary!("pressure_drops_one_answer") {
@@ -95,10 +95,10 @@ impl ServerSession {
             match self.to_send.pop_front() {
                 None => return,
                 Some(ToSend::Saved(seq)) => self.write(seq, out),
-                Some(ToSend::Once { seq, status, body }) => {
+                Some(ToSend::Unsaved { seq, status, body, fate }) => {
                     self.once -= 1;
                     self.uncount(body.bytes().len());
-                    put(seq, status, &body, out);
+                    put(seq, status, &body, fate, out);
                 }
             }
         }
@@ -107,7 +107,7 @@ impl ServerSession {
     /// The link is gone, and what it would have brought. Saved replies wait for the next.
     pub(super) fn forget_to_send(&mut self) {
         for waiting in std::mem::take(&mut self.to_send) {
-            if let ToSend::Once { body, .. } = waiting {
+            if let ToSend::Unsaved { body, .. } = waiting {
                 self.once -= 1;
                 self.uncount(body.bytes().len());
             }
@@ -139,7 +139,11 @@ impl ServerSession {
     /// Why a result is given up, if it is. It belongs to a call that ran: the session's own budget bounds what begins,
     /// and only a process without room makes a result go.
     fn too_large(&self, bytes: usize) -> Option<&'static str> {
-        if bytes > self.max_message {
+        if bytes > self.max_message && self.datagrams {
+            Some(
+                "the encoded result is larger than the client accepts over udp://; tcp:// carries more",
+            )
+        } else if bytes > self.max_message {
             Some("the encoded result is larger than the client accepts")
         } else if bytes > self.limits.reply_reserve && !self.budget.may_save(bytes, &self.limits) {
             Some("the server has no room to save so large a result")
@@ -148,36 +152,44 @@ impl ServerSession {
         }
     }
 
+    /// Replies of more bytes are shared with the send buffer, and not copied into it.
+    fn shared(&self) -> usize {
+        if self.datagrams { SHARED_WITH_DATAGRAMS } else { FRAGMENT }
+    }
+
     /// Sends a reply that is not kept once it is written.
-    fn send_once(
+    fn send_unsaved(
         &mut self,
         seq: Seq,
         status: ReplyStatus,
         body: &mut Vec<u8>,
+        fate: Fate,
         out: &mut SendBuffer,
     ) {
         let (status, body) = match self.too_large(body.len()) {
             Some(text) => {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
-            None if self.has_room(out) && body.len() <= FRAGMENT => {
-                return frame::put_reply(seq, status, body, out.small());
+            None if self.has_room(out) && body.len() <= self.shared() => {
+                return put_whole(seq, status, body, fate, out);
             }
-            None if body.len() > FRAGMENT => (status, Body::large(std::mem::take(body))),
+            None if body.len() > self.shared() => (status, Body::large(std::mem::take(body))),
             None => (status, Body::of(body)),
         };
         if self.has_room(out) {
-            put(seq, status, &body, out);
+            put(seq, status, &body, fate, out);
         } else {
             self.count(body.bytes().len());
             self.once += 1;
-            self.to_send.push_back(ToSend::Once { seq, status, body });
+            self.to_send.push_back(ToSend::Unsaved { seq, status, body, fate });
         }
     }
 
     /// Answers a repeat: from the record, or not yet.
     pub(super) fn send_again(&mut self, seq: Seq, out: &mut SendBuffer) {
-        if out.pending() < self.limits.send_buffer {
+        if self.datagrams {
+            // It waits, or is in the hands of the channel until it has arrived.
+        } else if out.pending() < self.limits.send_buffer {
             self.write(seq, out);
         } else if !self
             .to_send
@@ -191,7 +203,7 @@ impl ServerSession {
     fn write(&self, seq: Seq, out: &mut SendBuffer) {
         if let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(&seq)
         {
-            put(seq, *status, body, out);
+            put(seq, *status, body, Fate::Arrives, out);
         }
     }
 }
@@ -203,19 +215,39 @@ pub(super) enum ToSend {
     /// It is in its record.
     Saved(Seq),
     /// It is kept here only, until it is written.
-    Once { seq: Seq, status: ReplyStatus, body: Body },
+    Unsaved { seq: Seq, status: ReplyStatus, body: Body, fate: Fate },
+}
+
+/// What becomes of a reply that a datagram loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is sent again until it has arrived.
+    Arrives,
+    /// It is lost.
+    Once,
 }
 
 /// Writes one reply.
-fn put(seq: Seq, status: ReplyStatus, body: &Body, out: &mut SendBuffer) {
+fn put(seq: Seq, status: ReplyStatus, body: &Body, fate: Fate, out: &mut SendBuffer) {
     match body {
-        Body::Large(bytes) => {
+        Body::Large(bytes) if bytes.len() > out.whole() => {
             // Else another run of an at-least-once call, or this one, is being answered: pieces of two would mix.
             if !out.has_unsent(seq) {
                 let head = frame::reply_message_head(seq, status);
-                out.push_large(seq, head, bytes.clone());
+                out.push_large(seq, head, bytes.clone(), fate == Fate::Once);
             }
         }
-        small => frame::put_reply(seq, status, small.bytes(), out.small()),
+        small => put_whole(seq, status, small.bytes(), fate, out),
     }
 }
+
+#[inline]
+fn put_whole(seq: Seq, status: ReplyStatus, body: &[u8], fate: Fate, out: &mut SendBuffer) {
+    if fate == Fate::Once {
+        out.mark_once();
+    }
+    frame::put_reply(seq, status, body, out.small());
+}
+
+/// About what one datagram of the usual size carries, in bytes.
+const SHARED_WITH_DATAGRAMS: usize = 1024;

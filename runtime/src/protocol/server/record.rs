@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::error::FailureCode;
 use crate::semantics::Semantics;
 use crate::wire::frame::ReplyStatus;
 
@@ -45,6 +46,12 @@ impl Record {
 
     pub(super) fn is_answered(&self) -> bool {
         matches!(self.state, State::Answered { .. })
+    }
+
+    /// Whether the call is finished for a client that has the answer.
+    pub(super) fn is_finished_by_arrival(&self) -> bool {
+        const PUT_OFF: ReplyStatus = ReplyStatus::Failed(FailureCode::ShuttingDown);
+        matches!(self.state, State::Answered { status, .. } if status != PUT_OFF)
     }
 }
 

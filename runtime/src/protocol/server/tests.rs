@@ -210,3 +210,27 @@ fn two_calls_of_one_number_harm_only_their_sender() {
         assert_eq!((session.saved(), session.budget.bytes()), ((0, 0), 0));
     }
 }
+
+#[test]
+fn the_arrival_of_an_answer_finishes_its_call_unless_the_client_may_put_it_off() {
+    use crate::protocol::packet::Delivery;
+    use crate::wire::frame::put_reply;
+
+    let mut session = session(Limits::default()).over_datagrams();
+    assert_eq!(admit(&mut session, &call(1, 1)), Ok(RUN));
+    complete(&mut session, 1, 5);
+    session.drain(None);
+    let refused = handled("reply 2 Failed(ShuttingDown)");
+    assert_eq!(admit(&mut session, &call(2, 1)), Ok(refused));
+    for (seq, status, kept) in [
+        (1, ReplyStatus::Ok, 1),
+        // A client that is to call at least once sends it again, under its number, when the session is resumed.
+        (2, ReplyStatus::Failed(FailureCode::ShuttingDown), 1),
+    ] {
+        let mut frame = Vec::new();
+        put_reply(seq, status, b"", &mut frame);
+        let (_, head) = frame_length(&frame).unwrap().unwrap();
+        session.delivered(&frame[head..]);
+        assert_eq!(session.saved().0, kept, "call {seq}");
+    }
+}

@@ -58,6 +58,7 @@ impl Conversation {
             node: node(1),
             peer: "bank".into(),
             limits: Arc::new(Limits::default()),
+            datagrams: false,
         };
         Conversation {
             now: Time::ZERO,

@@ -83,8 +83,10 @@ impl Made {
     pub(super) fn draw(call: u32, client: usize, plan: &Plan, rng: &mut Rng) -> Made {
         let semantics = rng.pick(plan.semantics);
         let large = rng.chance(plan.large);
-        let size = |rng: &mut Rng, large: bool| {
-            if large { rng.between(70_000, 200_000) as u32 } else { rng.below(40) as u32 }
+        let size = |rng: &mut Rng, large: bool| match (large, &plan.trouble) {
+            (false, _) => rng.below(40) as u32,
+            (true, None) => rng.between(70_000, 200_000) as u32,
+            (true, Some(_)) => rng.spread(400, 100_000) as u32,
         };
         let large_result = rng.chance(plan.large);
         let odd = rng.chance(plan.odd);
@@ -112,6 +114,9 @@ impl Made {
         };
         let timeout =
             rng.chance(plan.deadlines).then(|| Duration::from_micros(rng.spread(10, 4_000_000)));
+        // What is lost of it ends the call at its deadline only.
+        let over_datagrams = plan.trouble.is_some() && semantics == Semantics::Maybe;
+        let timeout = timeout.or(over_datagrams.then_some(Duration::from_secs(4)));
         Made {
             client,
             task,

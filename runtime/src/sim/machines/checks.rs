@@ -1,6 +1,7 @@
 //! What must hold of the servers at every step, and of everything at the end.
 
 use super::caller::Task;
+use super::plan::TTL;
 use super::world::{Step, World};
 use crate::id::Seq;
 use crate::sim::oracle::broken;
@@ -15,7 +16,7 @@ impl World {
         seq: Seq,
         task: &Task,
     ) -> Step {
-        let in_order = !task.is_large() && self.plan.overtaken == 0;
+        let in_order = !task.is_large() && self.plan.overtaken == 0 && self.plan.trouble.is_none();
         let Some(pipe) = pipe.filter(|_| in_order) else { return Ok(()) };
         let cell = &mut self.servers[server].cells[cell];
         if cell.highest.0 != pipe {
@@ -47,9 +48,25 @@ impl World {
         Ok(())
     }
 
+    /// I14: when everything has ended, links carry nothing but signs of life.
+    fn check_silence(&self) -> Step {
+        let since = self.rested + TTL * 2;
+        let intervals =
+            self.end().since(since).as_millis() / self.plan.limits.ping_interval.as_millis().max(1);
+        // Each end asks and answers, and acknowledges both.
+        let most = (intervals as usize + 2) * 8 * self.plan.clients;
+        let sent = self.network.edge.sent_since(since);
+        if sent > most {
+            let what = format!("{sent} datagrams in {intervals} ping intervals after the end");
+            return Err(broken("I14", what));
+        }
+        Ok(())
+    }
+
     /// I14: all calls have ended, and nobody keeps anything of them.
     pub(super) fn check_rest(&self) -> Step {
         self.oracle.finish()?;
+        self.check_silence()?;
         for (number, client) in self.clients.iter().enumerate() {
             if !client.machine.is_idle() {
                 let calls = client.machine.in_flight();

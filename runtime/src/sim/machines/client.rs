@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::caller::{INTERFACE, Made, Past, Patience};
-use super::network::{End, Pipe, Stream, Way};
+use super::network::{Carrier, End, Pipe, Stream, Way};
 use super::world::{Event, Step, World, violation};
 use crate::error::CallError;
 use crate::protocol::assembly::Assembled;
@@ -27,7 +27,7 @@ pub(super) struct ClientEnd {
     /// Calls that found no room, and what they were told to be woken by.
     pub(super) blocked: Vec<(u32, u64)>,
     /// What had happened when the present session was last heard of.
-    known: Past,
+    pub(super) known: Past,
     /// How often things happened to this client.
     pub(super) cuts: u64,
     pub(super) expiries: u64,
@@ -69,6 +69,9 @@ impl World {
         if self.clients[client].link.is_some() {
             return Ok(());
         }
+        if self.has_datagrams() {
+            return self.connect_datagrams(client);
+        }
         if !self.servers[server].up {
             let error = io::Error::from(io::ErrorKind::ConnectionRefused);
             self.clients[client].machine.unreachable(Arc::new(error));
@@ -104,19 +107,33 @@ impl World {
         end.cuts += 1;
         self.events_counted.cuts += 1;
         let error = Arc::new(io::Error::from(io::ErrorKind::ConnectionReset));
-        let accepted = end.end.batch.accepted();
+        let accepted = end.end.accepted();
         end.machine.link_lost(self.now, accepted, &end.end.out, &error);
         end.end = End::new(self.plan.limits.message);
+        self.trace.note(self.now, 2, pipe as u64);
+        let lost = if self.has_datagrams() { 0 } else { self.client_stream_ends(pipe) };
+        self.trace
+            .line(self.now, || format!("client {client}: link {pipe} lost, {lost} B with it"));
+        self.connect_later(client);
+        self.settle_client(client)
+    }
+
+    /// What its client wrote last may arrive or not; gives how many bytes do not.
+    fn client_stream_ends(&mut self, pipe: usize) -> usize {
         let kept = self.cut_at(pipe, Way::Up);
         let lost = self.pipes[pipe].up.bytes.len() - kept;
         self.pipes[pipe].up.close(kept);
         self.pipes[pipe].down.swallowed = true;
         self.schedule_delivery(pipe, Way::Up);
-        self.trace.note(self.now, 2, pipe as u64);
-        self.trace
-            .line(self.now, || format!("client {client}: link {pipe} lost, {lost} B with it"));
-        self.connect_later(client);
-        self.settle_client(client)
+        lost
+    }
+
+    /// The end of a link that is still to be made.
+    pub(super) fn new_end(&self) -> End {
+        match self.has_datagrams() {
+            true => End::for_datagrams(&self.plan.limits),
+            false => End::new(self.plan.limits.message),
+        }
     }
 
     fn connect_later(&mut self, client: usize) {
@@ -194,10 +211,13 @@ impl World {
 
     /// The client's timer went off.
     pub(super) fn client_timer(&mut self, client: usize) -> Step {
-        let end = &mut self.clients[client];
-        end.timer = Time::NEVER;
-        if end.machine.next_timeout() > self.now {
+        self.clients[client].timer = Time::NEVER;
+        if self.client_timeout(client) > self.now {
             return self.settle_client(client);
+        }
+        let end = &mut self.clients[client];
+        if matches!(end.end.carrier, Carrier::Client(_)) {
+            return self.client_datagram_timer(client);
         }
         match (end.machine.handle_timeout(self.now, &mut end.end.out), end.link) {
             (Health::Silent, Some(pipe)) => self.client_lost(client, pipe),
@@ -216,7 +236,9 @@ impl World {
                 self.caller_woken(call)?;
             }
         }
-        if let Some(pipe) = self.clients[client].link {
+        if self.has_datagrams() {
+            self.client_sends_soon(client);
+        } else if let Some(pipe) = self.clients[client].link {
             let stream = &self.pipes[pipe].up;
             let (room, end) = (stream.has_room(self.plan.kernel), &mut self.clients[client].end);
             if room && !end.is_empty() && !end.pump_scheduled {
@@ -225,13 +247,19 @@ impl World {
                 self.after(delay, Event::Pump { pipe, way: Way::Up });
             }
         }
-        let end = &mut self.clients[client];
-        let next = end.machine.next_timeout();
-        if next < end.timer {
-            end.timer = next;
-            self.at(next.max(self.now), Event::ClientTimer { client });
+        // After sending, the time of the next look is another.
+        if !self.has_datagrams() {
+            self.set_client_timer(client);
         }
         Ok(())
+    }
+
+    pub(super) fn set_client_timer(&mut self, client: usize) {
+        let next = self.client_timeout(client);
+        if next < self.clients[client].timer {
+            self.clients[client].timer = next;
+            self.at(next.max(self.now), Event::ClientTimer { client });
+        }
     }
 
     /// A caller makes its call.
@@ -270,6 +298,8 @@ impl World {
         // What still runs after its caller has gone, or runs again, takes room at the server.
         let runs_again = made.task.semantics != Semantics::AtMostOnce
             && (self.plan.duplicates > 0 || self.plan.cuts > 0);
+        end.burdened |= self.plan.trouble.is_some()
+            && (runs_again || made.task.semantics != Semantics::AtMostOnce || self.plan.large > 0);
         end.burdened |=
             made.task.oneway || made.task.is_large() || made.timeout.is_some() || runs_again;
         for _ in 0..3 {
@@ -405,6 +435,7 @@ impl World {
         };
         let client = made.client;
         self.calls[call as usize].ended = true;
+        self.rested = self.rested.max(self.now);
         self.trace.note(self.now, 5, u64::from(call));
         self.trace.line(self.now, || format!("client {client}: done call {call}: {told:?}"));
         self.oracle.told(call as usize, told, excuses)
@@ -443,6 +474,11 @@ pub(super) fn describe(frame: &Frame<'_>) -> String {
             let (boot, session, resumed) = (welcome.boot, welcome.session, welcome.resumed);
             format!("welcome {boot}/{session} resumed {resumed} known {:?}", welcome.known)
         }
+        Frame::Piece(piece) => {
+            let (start, end) = (piece.offset, piece.offset + piece.bytes.len() as u64);
+            format!("piece #{} {start}..{end} of {}", piece.seq, piece.total)
+        }
+        Frame::Ack(ack) => format!("ack {:?} {} us", ack.ranges, ack.delay_us),
         other => format!("{other:?}"),
     }
 }

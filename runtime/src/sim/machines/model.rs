@@ -143,7 +143,12 @@ struct Step {
 
 impl Small {
     fn new(model: Model) -> Small {
-        let config = ClientConfig { node: node(1), peer: "model".into(), limits: limits() };
+        let config = ClientConfig {
+            node: node(1),
+            peer: "model".into(),
+            limits: limits(),
+            datagrams: false,
+        };
         Small {
             left: model,
             client: Client::new(config),

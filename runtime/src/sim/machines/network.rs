@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 
 use super::caller::Past;
+use crate::limits::Limits;
 use crate::protocol::assembly::{Assembly, AssemblyLimits};
+use crate::protocol::packet;
 use crate::time::Time;
 use crate::wire::send_buffer::{Batch, SendBuffer};
 
@@ -55,6 +57,19 @@ pub(super) struct End {
     pub(super) pump_scheduled: bool,
     /// At the server: the session and the link's number in it, after HELLO.
     pub(super) session: Option<(usize, u64)>,
+    pub(super) carrier: Carrier,
+    /// For when a timer of the carrier is set.
+    pub(super) timer: Time,
+}
+
+/// What takes frames to the other end.
+pub(super) enum Carrier {
+    /// A stream.
+    Stream,
+    /// Datagrams, at a client.
+    Client(Box<packet::ClientEnd>),
+    /// Datagrams, at a server, with the link's id.
+    Server { link: u64, end: Box<packet::ServerEnd> },
 }
 
 impl Pipe {
@@ -119,6 +134,22 @@ impl End {
             }),
             pump_scheduled: false,
             session: None,
+            carrier: Carrier::Stream,
+            timer: Time::NEVER,
+        }
+    }
+
+    /// For a link of datagrams; its carrier is still to be made.
+    pub(super) fn for_datagrams(limits: &Limits) -> End {
+        let room = packet::ClientEnd::room(limits);
+        End { out: SendBuffer::for_datagrams(room), ..End::new(limits.message) }
+    }
+
+    /// How far of what was written has left, as positions count.
+    pub(super) fn accepted(&self) -> u64 {
+        match self.carrier {
+            Carrier::Stream => self.batch.accepted(),
+            _ => self.out.taken_position(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::datagrams::Trouble;
 use super::{Config, Faults};
 use crate::limits::Limits;
 use crate::semantics::Semantics;
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     /// The semantics that calls have.
     pub(super) semantics: &'static [Semantics],
     pub(super) limits: Arc<Limits>,
+    /// What goes wrong with datagrams, if the network is one of datagrams.
+    pub(super) trouble: Option<Trouble>,
 }
 
 impl Plan {
@@ -58,7 +61,7 @@ impl Plan {
             _ => (&[4000, 40_000, 200_000], 4_000),
         };
         let some = |rng: &mut Rng, on: bool, most| if on { 1 + rng.below(most) } else { 0 };
-        Plan {
+        let mut plan = Plan {
             clients: 1 + rng.below(config.clients) as usize,
             servers: 1 + rng.below(config.servers) as usize,
             calls: rng.spread(1, config.calls) as usize,
@@ -79,7 +82,23 @@ impl Plan {
             kernel: rng.pick(kernels),
             semantics: rng.pick(MIXES),
             limits: Arc::new(limits(rng)),
+            trouble: None,
+        };
+        if config.datagrams {
+            plan.use_datagrams(&config.faults, rng);
         }
+        plan
+    }
+
+    fn use_datagrams(&mut self, faults: &Faults, rng: &mut Rng) {
+        self.duplicates = 0;
+        self.overtaken = 0;
+        let limits = (*self.limits).clone();
+        let unvalidated_links = rng.pick(&[0, 1, 64]);
+        // Long enough for the smaller HELLO that follows three large ones.
+        let handshake_timeout = Duration::from_secs(5);
+        self.limits = Arc::new(Limits { unvalidated_links, handshake_timeout, ..limits });
+        self.trouble = Some(Trouble::draw(faults, self.duration_us, rng));
     }
 }
 
@@ -96,6 +115,7 @@ impl Faults {
             pauses: drawn(self.pauses),
             drains: drawn(self.drains),
             give_ups: drawn(self.give_ups),
+            ..self
         }
     }
 }
@@ -124,6 +144,8 @@ fn limits(rng: &mut Rng) -> Limits {
 
 /// How long servers keep sessions without a link.
 pub(super) const TTL: Duration = Duration::from_secs(6);
+
+pub(super) const TTL_US: u64 = TTL.as_micros() as u64;
 
 const MIXES: &[&[Semantics]] = &[
     &[Semantics::AtMostOnce],

@@ -10,13 +10,15 @@ use super::plan::TTL;
 use super::world::{Event, Step, World, violation};
 use crate::error::FailureCode;
 use crate::id::{Boot, NodeId, Seq, SessionId};
+use crate::limits::Limits;
 use crate::protocol::assembly::Assembled;
+use crate::protocol::packet::Endpoint;
 use crate::protocol::server::{Admission, ProcessBudget, ServerSession, Sessions, Target};
 use crate::sim::oracle::broken;
 use crate::sim::rng::Rng;
 use crate::time::Time;
 use crate::wire::frame::{
-    self, BoundResult, Call, Fragment, Frame, Hello, Kind, ReplyStatus, Verdict,
+    self, BoundResult, Call, Fragment, Frame, Hello, Kind, ReplyStatus, Verdict, Welcome,
 };
 use crate::wire::send_buffer::SendBuffer;
 
@@ -31,6 +33,7 @@ pub(super) struct Server {
     /// All sessions of this run; an expired one stays for the handlers that still run in it.
     pub(super) cells: Vec<Cell>,
     pub(super) budget: Arc<ProcessBudget>,
+    pub(super) endpoint: Endpoint,
     pub(super) crashes: u64,
     pub(super) drains: u64,
 }
@@ -51,7 +54,7 @@ pub(super) struct Cell {
 }
 
 impl Server {
-    pub(super) fn new(node: u64, rng: &mut Rng) -> Server {
+    pub(super) fn new(node: u64, limits: &Arc<Limits>, rng: &mut Rng) -> Server {
         Server {
             up: true,
             run: 0,
@@ -60,6 +63,7 @@ impl Server {
             sessions: Sessions::new(node_id(node), Boot(rng.next())),
             cells: Vec::new(),
             budget: Arc::new(ProcessBudget::default()),
+            endpoint: Endpoint::new(limits.clone(), [node, 7]),
             crashes: 0,
             drains: 0,
         }
@@ -78,6 +82,7 @@ impl World {
         crashed.crashes += 1;
         crashed.cells.clear();
         self.events_counted.crashes += 1;
+        self.forget_links(server);
         self.trace.note(self.now, 6, server as u64);
         self.trace.line(self.now, || format!("server {server}: crash"));
         for pipe in 0..self.pipes.len() {
@@ -97,6 +102,7 @@ impl World {
 
     pub(super) fn restart(&mut self, server: usize) {
         let boot = Boot(self.rng.next());
+        let limits = self.plan.limits.clone();
         let restarted = &mut self.servers[server];
         if restarted.up {
             return;
@@ -107,6 +113,7 @@ impl World {
         restarted.paused_until = Time::ZERO;
         restarted.sessions = Sessions::new(node_id(server as u64), boot);
         restarted.budget = Arc::new(ProcessBudget::default());
+        restarted.endpoint = Endpoint::new(limits, [boot.0, 7]);
         self.trace.line(self.now, || format!("server {server}: run {boot}"));
     }
 
@@ -152,7 +159,7 @@ impl World {
     }
 
     /// One frame arrives on a link.
-    fn link_frame(&mut self, pipe: usize, bytes: &[u8]) -> Step {
+    pub(super) fn link_frame(&mut self, pipe: usize, bytes: &[u8]) -> Step {
         let frame = frame::decode(bytes).map_err(|error| violation("server", &error))?;
         let server = self.pipes[pipe].server;
         self.trace.note(self.now, 7, bytes.len() as u64);
@@ -228,9 +235,20 @@ impl World {
     }
 
     fn hello(&mut self, pipe: usize, hello: &Hello) -> Step {
+        let Some((cell, welcome)) = self.open(pipe, hello) else { return Ok(()) };
+        if let Some(end) = &mut self.pipes[pipe].served {
+            end.session = Some((cell, hello.link));
+            frame::put_welcome(&welcome, end.out.small());
+        }
+        self.opened(pipe, cell);
+        Ok(())
+    }
+
+    /// Finds or makes the session that HELLO asks for, and gives it this link.
+    pub(super) fn open(&mut self, pipe: usize, hello: &Hello) -> Option<(usize, Welcome)> {
         let server = self.pipes[pipe].server;
         let client = self.pipes[pipe].client;
-        let limits = self.plan.limits.clone();
+        let (limits, datagrams) = (self.plan.limits.clone(), self.has_datagrams());
         let fresh = SessionId(self.rng.next());
         let Server { sessions, cells, budget, .. } = &mut self.servers[server];
         let count = cells.len();
@@ -241,11 +259,12 @@ impl World {
             |&cell| cells[cell].session.client() == hello.client,
             |_| count,
         );
-        let Ok(welcomed) = welcomed else { return Ok(()) };
+        let welcomed = welcomed.ok()?;
         if welcomed.session == count {
             let (limits, budget) = (limits.clone(), budget.clone());
+            let session = ServerSession::new(welcomed.id, hello.client, limits, budget);
             cells.push(Cell {
-                session: ServerSession::new(welcomed.id, hello.client, limits, budget),
+                session: if datagrams { session.over_datagrams() } else { session },
                 live: true,
                 newest: None,
                 handles: HashSet::new(),
@@ -261,26 +280,27 @@ impl World {
             // An older link than the one that the session has.
             self.trace.line(self.now, || format!("server {server}: link {pipe} is too old"));
             self.server_lost(pipe);
-            return Ok(());
+            return None;
         };
         self.events_counted.resumed += u64::from(welcomed.resumed);
         cell.newest = Some(pipe);
         let welcome =
             sessions.greeting(hello, welcomed.id, welcomed.resumed, known, &self.plan.limits);
-        let past = self.past(client);
-        let Server { cells, draining, .. } = &mut self.servers[server];
-        let cell = &mut cells[welcomed.session];
-        self.pipes[pipe].welcomed = past;
+        self.pipes[pipe].welcomed = self.past(client);
+        Some((welcomed.session, welcome))
+    }
+
+    /// WELCOME is written; the rest follows it.
+    pub(super) fn opened(&mut self, pipe: usize, cell: usize) {
+        let Server { cells, draining, .. } = &mut self.servers[self.pipes[pipe].server];
+        let cell = &mut cells[cell];
         if let Some(end) = &mut self.pipes[pipe].served {
-            end.session = Some((welcomed.session, hello.link));
-            frame::put_welcome(&welcome, end.out.small());
             if *draining {
                 cell.session.drain(Some(&mut end.out));
             }
             cell.session.flush(&mut end.out);
         }
         self.settle_server_end(pipe);
-        Ok(())
     }
 
     /// One frame of a session, from one of its links, or repeated by the network.
@@ -375,6 +395,7 @@ impl World {
         self.trace.note(self.now, 8, u64::from(task.call));
         self.trace.line(self.now, || format!("server {server}: run {run} of call {}", task.call));
         self.check_order(server, cell, pipe, seq, &task)?;
+        self.check_copies(&task, run)?;
         let event = Event::Complete {
             server,
             run: self.servers[server].run,
@@ -412,6 +433,7 @@ impl World {
     pub(super) fn server_lost(&mut self, pipe: usize) {
         let server = self.pipes[pipe].server;
         let Some(end) = self.pipes[pipe].served.take() else { return };
+        self.remove_link(server, &end);
         self.pipes[pipe].up.swallowed = true;
         let kept = self.cut_at(pipe, Way::Down);
         self.pipes[pipe].down.close(kept);
@@ -447,7 +469,10 @@ impl World {
             let cell = &mut cells[cell];
             cell.live = !cell.session.is_expired(now);
             if !cell.live {
-                self.clients[cell.client].expiries += 1;
+                let client = &mut self.clients[cell.client];
+                // A late copy of a HELLO makes sessions of which the client never hears.
+                let own = client.machine.session().is_some_and(|(_, id)| id == cell.session.id());
+                client.expiries += u64::from(own);
                 self.events_counted.expired += 1;
             }
             !cell.live
@@ -457,6 +482,9 @@ impl World {
 
     /// Does what the driver does after every use of a session's link.
     pub(super) fn settle_server_end(&mut self, pipe: usize) {
+        if self.has_datagrams() {
+            return self.server_sends_soon(pipe);
+        }
         let room = self.pipes[pipe].down.has_room(self.plan.kernel);
         let Some(end) = &mut self.pipes[pipe].served else { return };
         if room && !end.is_empty() && !end.pump_scheduled {

@@ -15,14 +15,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DatagramError> {
     let (summed, sum) = bytes.split_last_chunk::<SUM>().ok_or(DatagramError::Short)?;
     let (&first, rest) = summed.split_first().ok_or(DatagramError::Short)?;
     // Before the sum, so that what others send to this port costs nothing.
-    if !matches!(first, HELLO..=UNKNOWN) && first & !3 != DATA {
+    if !matches!(first, HELLO..=UNKNOWN) && first != DATA {
         return Err(DatagramError::UnknownType(first));
     }
-    if crc32c::crc32c(summed) != u32::from_be_bytes(*sum) {
+    let same = crc32c::crc32c(summed) == u32::from_be_bytes(*sum);
+    if !same && !cfg_canary!("sums_are_not_checked") {
         return Err(DatagramError::Sum);
     }
     let mut content = Content { first, rest };
-    if first & !3 == DATA {
+    if first == DATA {
         return Ok(Datagram::Data(data(content)?));
     }
     let datagram = match first {
@@ -45,10 +46,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Datagram<'_>, DatagramError> {
 #[inline]
 fn data(mut content: Content<'_>) -> Result<Data<'_>, DatagramError> {
     let id = content.fixed()?;
-    let bytes = (content.first & 3) + 1;
-    let number = content.take(usize::from(bytes))?;
-    let value = number.iter().fold(0, |value, &byte| value << 8 | u32::from(byte));
-    Ok(Data { id, number: Truncated { value, bytes }, frames: content.rest })
+    let (number, frames) = content.rest.split_first_chunk().ok_or(DatagramError::Short)?;
+    Ok(Data { id, number: Truncated(u32::from_be_bytes(*number)), frames })
 }
 
 fn hello<'a>(content: &mut Content<'a>) -> Result<Datagram<'a>, DatagramError> {

@@ -77,11 +77,9 @@ pub(crate) fn put_unknown(link: u64, into: &mut Vec<u8>) {
 /// Appends the start of DATA; its frames follow, then [`seal`] ends it.
 #[inline]
 pub(crate) fn begin_data(id: u64, number: Truncated, into: &mut Vec<u8>) {
-    // At least one byte and at most four, whatever was passed.
-    let bytes = usize::from(number.bytes.clamp(1, 4));
-    into.push(DATA | (bytes - 1) as u8);
+    into.push(DATA);
     into.extend_from_slice(&id.to_be_bytes());
-    into.extend_from_slice(&number.value.to_be_bytes()[4 - bytes..]);
+    into.extend_from_slice(&number.0.to_be_bytes());
 }
 
 /// Appends the sum over the datagram that begins at `start`.

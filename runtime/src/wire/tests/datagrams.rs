@@ -34,7 +34,7 @@ fn first_bytes_in_the_document_are_those_of_the_code() {
     put_welcome(1, 2, 3, 4, &[8], &mut puts[2]);
     put_refused(1, &[16], &mut puts[3]);
     put_unknown(1, &mut puts[4]);
-    begin_data(1, Truncated { value: 0, bytes: 1 }, &mut puts[5]);
+    begin_data(1, Truncated(0), &mut puts[5]);
     seal(0, &mut puts[5]);
     assert_eq!(rows.len(), puts.len());
     for (row, bytes) in rows.iter().zip(puts) {
@@ -220,7 +220,7 @@ impl Datagrams {
         }
         let names: Vec<String> = frames.iter().map(|frame| name(frame)).collect();
         self.add(&format!("{way}: {}", names.join(", ")), |into| {
-            begin_data(id, Truncated::of(number, None), into);
+            begin_data(id, Truncated::of(number), into);
             into.extend_from_slice(&content);
             seal(0, into);
         });

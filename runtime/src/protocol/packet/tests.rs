@@ -1,0 +1,115 @@
+//! Both ends of a link over a virtual path: what arrives, how many datagrams it takes, and what a bad path does to it.
+
+mod hostile;
+mod path;
+
+use std::time::Duration;
+
+use path::{Faults, World};
+
+use crate::semantics::Semantics;
+
+const ALL: [Semantics; 3] = [Semantics::Maybe, Semantics::AtLeastOnce, Semantics::AtMostOnce];
+
+#[test]
+fn back_to_back_calls_take_two_datagrams_each_and_a_lone_one_three() {
+    for semantics in ALL {
+        let mut world = World::new(1, Faults::default());
+        world.call(semantics, 16);
+        world.rest();
+        let before = world.datagrams();
+        for _ in 0..100 {
+            world.call(semantics, 16);
+            world.answered();
+        }
+        let back_to_back = world.datagrams() - before;
+        assert!(back_to_back <= 205, "{semantics:?}: {back_to_back}");
+        world.rest();
+        let before = world.datagrams();
+        world.call(semantics, 16);
+        world.rest();
+        assert!(world.datagrams() - before <= 3, "{semantics:?}: {}", world.datagrams() - before);
+        assert_eq!(world.resent(), 0);
+        assert_eq!(world.records(), 0, "{semantics:?}");
+    }
+}
+
+#[test]
+fn a_slow_handler_causes_no_second_copy_of_its_request() {
+    for semantics in ALL {
+        let mut world = World::new(2, Faults::default());
+        world.handler = Duration::from_secs(5);
+        world.call(semantics, 16);
+        world.answered();
+        world.rest();
+        assert_eq!((world.resent(), world.runs()), (0, 1), "{semantics:?}");
+    }
+}
+
+#[test]
+fn large_messages_arrive_on_a_bad_path() {
+    for seed in 0..20 {
+        let faults =
+            Faults { loss: 50, repeat: 20, jitter: Duration::from_millis(5), ..Faults::default() };
+        let mut world = World::new(seed, faults);
+        for _ in 0..3 {
+            world.call(Semantics::AtMostOnce, 300_000);
+        }
+        world.answered();
+        world.rest();
+        assert_eq!((world.runs(), world.records()), (3, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn calls_are_answered_whatever_is_lost() {
+    for seed in 0..200 {
+        let faults = Faults {
+            loss: 250,
+            repeat: 200,
+            jitter: Duration::from_millis(50),
+            ..Faults::default()
+        };
+        let mut world = World::new(seed, faults);
+        for n in 0..50 {
+            world.call(
+                if n % 2 == 0 { Semantics::AtMostOnce } else { Semantics::AtLeastOnce },
+                16 + n,
+            );
+            if n % 10 == 9 {
+                world.answered();
+            }
+        }
+        world.answered();
+        world.run_for(Duration::from_secs(28));
+        assert_eq!(world.records(), 0, "seed {seed}");
+        assert_eq!(world.twice(), 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn where_large_datagrams_vanish_small_ones_are_sent() {
+    let mut world = World::new(3, Faults::default());
+    world.call(Semantics::AtMostOnce, 16);
+    world.answered();
+    world.faults.largest = 600;
+    world.call(Semantics::AtMostOnce, 20_000);
+    world.answered();
+    world.call(Semantics::AtMostOnce, 900);
+    world.answered();
+    world.rest();
+    assert_eq!((world.runs(), world.records()), (3, 0));
+}
+
+#[test]
+fn where_large_datagrams_vanish_an_answer_falls_back_too() {
+    let mut world = World::new(3, Faults::default());
+    world.handler = Duration::from_secs(1);
+    world.call(Semantics::AtMostOnce, 20_000);
+    world.run_for(Duration::from_millis(500));
+    // Nothing but pieces waits at the server, and its probes are not to be filled up with them.
+    world.faults.largest = 600;
+    world.answered();
+    world.rest();
+    assert_eq!((world.runs(), world.records()), (1, 0));
+}
