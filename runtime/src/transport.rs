@@ -1,10 +1,14 @@
-//! Bytes in and out: connections of a reliable byte stream, and how to get them.
+//! Bytes in and out: connections of a reliable byte stream, sockets for datagrams, and how to get them.
 //!
-//! A [`Network`] makes streams and listeners for addresses; the real one knows TCP and the inside of this process, the
-//! simulator brings one of its own. Knows no frames.
+//! A [`Network`] makes streams, listeners and sockets for addresses; the real one knows TCP, UDP and the inside of this
+//! process, the simulator brings one of its own. Knows no frames.
 
+#[allow(dead_code, reason = "the driver of datagrams comes next")]
+mod datagrams;
 mod memory;
 mod tcp;
+#[allow(dead_code, reason = "the driver of datagrams comes next")]
+mod udp;
 
 use std::future::Future;
 use std::io;
@@ -16,6 +20,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::address::Address;
+use crate::limits::Limits;
+#[allow(unused_imports, reason = "the driver of datagrams comes next")]
+pub(crate) use datagrams::{BATCH, Binding, Datagrams, Inbox, Received, Route, Side};
+#[allow(unused_imports, reason = "the driver of datagrams comes next")]
+pub(crate) use udp::dropped_by_kernel;
 
 /// Makes connections.
 pub(crate) trait Network: Send + Sync {
@@ -24,6 +33,11 @@ pub(crate) trait Network: Send + Sync {
 
     /// A listener at `address`, which may leave the choice of a port or name to it.
     fn listen<'a>(&'a self, address: &'a Address) -> Opening<'a>;
+
+    /// A socket for datagrams: at a server's `address`, or one that reaches the node there.
+    #[allow(dead_code, reason = "the driver of datagrams comes next")]
+    fn datagrams<'a>(&'a self, address: &'a Address, side: Side, limits: &'a Limits)
+    -> Binding<'a>;
 }
 
 /// A stream that is being made.
@@ -63,7 +77,7 @@ impl Network for RealNetwork {
         match address {
             Address::Tcp(place) => Box::pin(tcp::connect(place)),
             Address::Memory(name) => Box::pin(memory::connect(name)),
-            Address::Udp(_) => Box::pin(async { Err(not_yet()) }),
+            Address::Udp(_) => Box::pin(async { Err(no_such_kind()) }),
         }
     }
 
@@ -71,7 +85,22 @@ impl Network for RealNetwork {
         match address {
             Address::Tcp(place) => Box::pin(tcp::listen(place)),
             Address::Memory(name) => Box::pin(async move { memory::listen(name) }),
-            Address::Udp(_) => Box::pin(async { Err(not_yet()) }),
+            Address::Udp(_) => Box::pin(async { Err(no_such_kind()) }),
+        }
+    }
+
+    fn datagrams<'a>(
+        &'a self,
+        address: &'a Address,
+        side: Side,
+        limits: &'a Limits,
+    ) -> Binding<'a> {
+        match (address, side) {
+            (Address::Udp(place), Side::Client { choice }) => {
+                Box::pin(udp::connect(place, choice, limits))
+            }
+            (Address::Udp(place), Side::Server) => Box::pin(udp::listen(place, limits)),
+            _ => Box::pin(async { Err(no_such_kind()) }),
         }
     }
 }
@@ -136,6 +165,7 @@ impl AsyncWrite for Stream {
     }
 }
 
-fn not_yet() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "`udp://` comes in a later version of farcall")
+/// Streams are asked of an address for datagrams, or the other way round.
+pub(crate) fn no_such_kind() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the address is of another kind")
 }

@@ -11,7 +11,10 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::fabric::{EndId, Fabric, Incarnation};
 use crate::address::{Address, Host, HostPort};
-use crate::transport::{Accepting, Connecting, Listener, Network, Opening, Stream};
+use crate::limits::Limits;
+use crate::transport::{
+    Accepting, Binding, Connecting, Listener, Network, Opening, Side, Stream, no_such_kind,
+};
 
 /// The network from one node's place in it.
 pub(super) struct HostNetwork {
@@ -56,6 +59,10 @@ impl Network for HostNetwork {
 
     fn listen<'a>(&'a self, address: &'a Address) -> Opening<'a> {
         Box::pin(async move { self.open(address) })
+    }
+
+    fn datagrams<'a>(&'a self, _: &'a Address, _: Side, _: &'a Limits) -> Binding<'a> {
+        Box::pin(async { Err(no_such_kind()) })
     }
 }
 

@@ -1,0 +1,361 @@
+//! UDP, with the kernel's help for batches where it gives any.
+
+mod readiness;
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::task::{Context, Poll, ready};
+
+use quinn_udp::{RecvMeta, Transmit, UdpSocketState, is_msg_size_err};
+use tokio::net::lookup_host;
+
+use super::datagrams::{Datagrams, Inbox, Route};
+use crate::address::{Address, Host, HostPort};
+use crate::limits::Limits;
+use readiness::Readiness;
+
+/// A socket with one peer: that at the address of the host with position `choice`, of those that there is a way to.
+pub(super) async fn connect(
+    place: &HostPort,
+    choice: usize,
+    limits: &Limits,
+) -> io::Result<Box<dyn Datagrams>> {
+    let mut skipped = 0;
+    let mut failed = None;
+    for peer in resolve(place).await? {
+        let any: SocketAddr = match peer {
+            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+            SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+        };
+        let socket = UdpSocket::bind(any)?;
+        // A connected socket hears nobody else, and hears when nobody listens there.
+        match socket.connect(peer) {
+            Ok(()) if skipped == choice => return Udp::boxed(socket, Some(peer), limits),
+            Ok(()) => skipped += 1,
+            Err(error) => failed = Some(error),
+        }
+    }
+    let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no further address");
+    Err(failed.unwrap_or_else(none))
+}
+
+/// Binds the first address of the host that can be bound.
+pub(super) async fn listen(place: &HostPort, limits: &Limits) -> io::Result<Box<dyn Datagrams>> {
+    let mut failed = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
+    for address in resolve(place).await? {
+        match UdpSocket::bind(address) {
+            Ok(socket) => return Udp::boxed(socket, None, limits),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+async fn resolve(place: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    Ok(match &place.host {
+        Host::Ip(number) => vec![SocketAddr::new(*number, place.port)],
+        Host::Name(name) => lookup_host((&**name, place.port)).await?.collect(),
+    })
+}
+
+struct Udp {
+    readiness: Readiness,
+    kernel: UdpSocketState,
+    address: SocketAddr,
+    peer: Option<SocketAddr>,
+}
+
+impl Udp {
+    fn boxed(
+        socket: UdpSocket,
+        peer: Option<SocketAddr>,
+        limits: &Limits,
+    ) -> io::Result<Box<dyn Datagrams>> {
+        let address = socket.local_addr()?;
+        // Forbids blocking and fragments, asks for the local address of each datagram, and joins received ones where
+        // that is possible.
+        let kernel = UdpSocketState::new((&socket).into())?;
+        // A kernel that grants less drops more, and counts that.
+        let _ = kernel.set_recv_buffer_size((&socket).into(), limits.receive_buffer);
+        let _ = kernel.set_send_buffer_size((&socket).into(), limits.receive_buffer);
+        let readiness = Readiness::new(socket)?;
+        Ok(Box::new(Udp { readiness, kernel, address, peer }))
+    }
+
+    /// Ready with an error that the kernel heard of: nobody listens at the peer's address.
+    fn poll_failure(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        ready!(self.readiness.poll_failure(cx));
+        let error = self.readiness.socket().take_error().ok().flatten();
+        match error.filter(|error| !is_msg_size_err(error)) {
+            Some(error) => Poll::Ready(error),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sends one part of a batch, with one system call.
+    fn try_send(&self, route: Route, bytes: &[u8], segment: usize) -> io::Result<()> {
+        let socket = self.readiness.socket();
+        if bytes.len() <= segment && route.local.is_none() {
+            // The short way: the kernel has nothing to cut, and nothing to look up for a connected socket.
+            return match route.peer {
+                Some(peer) => socket.send_to(bytes, peer),
+                None => socket.send(bytes),
+            }
+            .map(|_| ());
+        }
+        let destination = route.peer.or(self.peer).ok_or(io::ErrorKind::NotConnected)?;
+        let transmit = Transmit {
+            destination,
+            ecn: None,
+            contents: bytes,
+            segment_size: Some(segment),
+            src_ip: route.local,
+        };
+        self.kernel.try_send(socket.into(), &transmit)
+    }
+
+    /// Bytes of a batch that one system call takes.
+    fn most(&self, segment: usize) -> usize {
+        self.kernel.max_gso_segments().min(MOST_BYTES / segment).max(1) * segment
+    }
+
+    /// The local address of a datagram, where the socket has more than one.
+    fn local(&self, address: Option<IpAddr>) -> Option<IpAddr> {
+        address.filter(|_| self.peer.is_none() && self.address.ip().is_unspecified())
+    }
+}
+
+impl Datagrams for Udp {
+    fn address(&self) -> Address {
+        Address::Udp(self.address.into())
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+        let mut metas = [RecvMeta::default(); SLOTS];
+        loop {
+            if self.readiness.poll_arrival(cx)?.is_pending() {
+                return self.poll_failure(cx).map(Err);
+            }
+            let mut filled = 0;
+            let received = {
+                let mut slots = inbox.slots(SLOTS, SLOT_BYTES);
+                let mut slots: [IoSliceMut<'_>; SLOTS] =
+                    std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+                self.readiness.receive(|socket| {
+                    filled = self.kernel.recv(socket.into(), &mut slots, &mut metas)?;
+                    // Less than there was room for: the socket is empty, and need not be asked again to know it.
+                    if filled < SLOTS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                })
+            };
+            for (slot, meta) in metas[..filled].iter().enumerate() {
+                let local = self.local(meta.dst_ip);
+                inbox.filled(slot * SLOT_BYTES, meta.len, meta.stride, meta.addr, local);
+            }
+            match received {
+                _ if inbox.len() > 0 => return Poll::Ready(Ok(())),
+                Err(error)
+                    if error.kind() != io::ErrorKind::WouldBlock && !is_msg_size_err(&error) =>
+                {
+                    return Poll::Ready(Err(error));
+                }
+                // Empty, nothing but datagrams without a byte, or word of one of ours that was too long.
+                _ => {}
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        route: Route,
+        bytes: &[u8],
+        segment: usize,
+    ) -> Poll<io::Result<usize>> {
+        let (mut sent, mut asked) = (0, false);
+        while sent < bytes.len() {
+            let part = &bytes[sent..bytes.len().min(sent + self.most(segment))];
+            match self.try_send(route, part, segment) {
+                Ok(()) => sent += part.len(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if sent > 0 {
+                        return Poll::Ready(Ok(sent));
+                    }
+                    if asked {
+                        // After an error a socket is said to have room even if it has none.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    asked = true;
+                    ready!(self.readiness.poll_room(cx))?;
+                }
+                // The kernel turned out unable to cut batches: once more, one by one.
+                Err(_) if part.len() > self.most(segment) => {}
+                Err(error) if is_msg_size_err(&error) => sent += part.len(),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    fn kernel_number(&self) -> Option<u64> {
+        inode(self.readiness.socket())
+    }
+}
+
+/// How many datagrams the kernel dropped for the sockets with these numbers, as they had no room. Nothing where the
+/// kernel does not tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn dropped_by_kernel(numbers: &[u64]) -> Option<u64> {
+    let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
+    let tables: Vec<String> =
+        tables.iter().filter_map(|table| std::fs::read_to_string(table).ok()).collect();
+    if tables.is_empty() {
+        return None;
+    }
+    let rows = tables.iter().flat_map(|table| table.lines().skip(1));
+    Some(rows.filter_map(|row| dropped_in(row, numbers)).sum())
+}
+
+/// How many datagrams the kernel dropped; here it does not tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn dropped_by_kernel(_numbers: &[u64]) -> Option<u64> {
+    None
+}
+
+/// The last column of a row of the kernel's table, if the row is that of one of the sockets.
+#[cfg(any(target_os = "linux", test))]
+fn dropped_in(row: &str, numbers: &[u64]) -> Option<u64> {
+    let mut columns = row.split_whitespace();
+    let inode: u64 = columns.nth(INODE_COLUMN)?.parse().ok()?;
+    if !numbers.contains(&inode) {
+        return None;
+    }
+    columns.last()?.parse().ok()
+}
+
+#[cfg(target_os = "linux")]
+fn inode(socket: &UdpSocket) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok()?;
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn inode(_socket: &UdpSocket) -> Option<u64> {
+    None
+}
+
+/// Buffers that one system call fills; each holds as much as the kernel joins.
+const SLOTS: usize = 8;
+const SLOT_BYTES: usize = 1 << 16;
+/// Bytes that one system call sends at most: the largest packet that the kernel cuts, less its headers.
+const MOST_BYTES: usize = 65_000;
+/// Position of the socket's number in a row of the kernel's table.
+#[cfg(any(target_os = "linux", test))]
+const INODE_COLUMN: usize = 9;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    fn loopback() -> HostPort {
+        HostPort::from(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    async fn pair() -> (Box<dyn Datagrams>, Box<dyn Datagrams>) {
+        let server = listen(&loopback(), &Limits::default()).await.expect("a port");
+        let Address::Udp(place) = server.address() else { panic!("not UDP") };
+        let client = connect(&place, 0, &Limits::default()).await.expect("connected");
+        (client, server)
+    }
+
+    async fn receive(socket: &mut Box<dyn Datagrams>, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+        let (mut inbox, mut all) = (Inbox::default(), Vec::new());
+        while all.len() < count {
+            inbox.clear();
+            poll_fn(|cx| socket.poll_receive(cx, &mut inbox)).await.expect("received");
+            all.extend(inbox.iter().map(|received| (received.from, received.bytes.to_vec())));
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_batch_arrives_as_the_datagrams_that_it_was_made_of() {
+        let (mut client, mut server) = pair().await;
+        let bytes: Vec<u8> = (0..100_u32 * 1200 + 7).map(|byte| (byte / 1200) as u8).collect();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let rest = &bytes[sent..];
+            sent += poll_fn(|cx| client.poll_send(cx, Route::default(), rest, 1200))
+                .await
+                .expect("sent");
+        }
+        let all = receive(&mut server, 101).await;
+        assert_eq!(all.len(), 101);
+        for (index, (_, datagram)) in all.iter().enumerate() {
+            assert_eq!(datagram.len(), if index < 100 { 1200 } else { 7 });
+            assert!(datagram.iter().all(|&byte| usize::from(byte) == index));
+        }
+        let route = Route { peer: Some(all[0].0), local: None };
+        poll_fn(|cx| server.poll_send(cx, route, b"back", 1200)).await.expect("sent");
+        assert_eq!(receive(&mut client, 1).await[0].1, b"back");
+    }
+
+    #[tokio::test]
+    async fn a_datagram_that_is_too_long_is_lost_and_hurts_no_other() {
+        let (mut client, mut server) = pair().await;
+        let long = vec![0; 70_000];
+        poll_fn(|cx| client.poll_send(cx, Route::default(), &long, 70_000)).await.expect("lost");
+        poll_fn(|cx| client.poll_send(cx, Route::default(), b"short", 70_000)).await.expect("sent");
+        assert_eq!(receive(&mut server, 1).await[0].1, b"short");
+    }
+
+    #[tokio::test]
+    async fn a_client_hears_that_nobody_listens() {
+        let (mut client, server) = pair().await;
+        drop(server);
+        poll_fn(|cx| client.poll_send(cx, Route::default(), b"hello", 1200)).await.expect("sent");
+        let mut inbox = Inbox::default();
+        let refused = poll_fn(|cx| client.poll_receive(cx, &mut inbox)).await;
+        assert_eq!(refused.expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn a_host_has_only_so_many_addresses() {
+        let none = connect(&loopback(), 1, &Limits::default()).await.err().expect("one address");
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_the_kernel_drops_is_counted() {
+        let limits = Limits { receive_buffer: 1, ..Limits::default() };
+        let server = listen(&loopback(), &limits).await.expect("a port");
+        let Address::Udp(place) = server.address() else { panic!("not UDP") };
+        let mut client = connect(&place, 0, &limits).await.expect("connected");
+        let number = server.kernel_number().expect("it has one");
+        assert_eq!(dropped_by_kernel(&[number]), Some(0));
+        for _ in 0..100 {
+            let sent = poll_fn(|cx| client.poll_send(cx, Route::default(), &[7; 1200], 1200)).await;
+            assert_eq!(sent.expect("sent"), 1200);
+        }
+        let dropped = dropped_by_kernel(&[number]).expect("the kernel tells");
+        assert!((1..100).contains(&dropped), "{dropped} of 100 are lost in a small buffer");
+        assert_eq!(dropped_by_kernel(&[]), Some(0));
+    }
+
+    #[test]
+    fn a_row_of_another_socket_counts_nothing() {
+        let row = "  83: 0100007F:1CE8 00000000:0000 07 00000000:00000000 00:00000000 00000000 \
+                   0 0 4711 2 0000000000000000 12";
+        assert_eq!(dropped_in(row, &[4711]), Some(12));
+        assert_eq!(dropped_in(row, &[4712]), None);
+        assert_eq!(dropped_in("", &[4711]), None);
+    }
+}
