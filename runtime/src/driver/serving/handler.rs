@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Serving;
+use super::Desk;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Reply, Status};
@@ -26,7 +26,7 @@ use crate::time::Time;
 use crate::wire::frame::{Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
-impl Serving {
+impl Desk {
     /// Runs a call if the session admits it: in place, or in a task of its own if it is not ready at once.
     #[inline]
     pub(super) fn handle_call(

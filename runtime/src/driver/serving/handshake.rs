@@ -13,7 +13,7 @@ use crate::id::SessionId;
 use crate::protocol::client::Violation;
 use crate::protocol::server::ServerSession;
 use crate::transport::Stream;
-use crate::wire::frame::{self, CloseCode, Frame, FrameError, Hello, decode};
+use crate::wire::frame::{CloseCode, Frame, FrameError, Hello, Welcome, decode};
 use crate::wire::send_buffer::SendBuffer;
 
 /// Why there is no handshake.
@@ -56,11 +56,14 @@ pub(super) fn poll_hello(
     }
 }
 
-/// Makes or resumes the session, attaches this link to it, and writes WELCOME.
-pub(super) fn welcome(
+/// Makes or resumes the session and attaches this link to it, which takes messages of up to `message` bytes. `begin`
+/// makes the link's send buffer and sees to it that WELCOME goes first.
+pub(in crate::driver) fn welcome(
     server: &Arc<Server>,
     hello: &Hello,
+    message: usize,
     io: Waker,
+    begin: impl FnOnce(&Welcome) -> SendBuffer,
 ) -> Result<Arc<Cell>, (CloseCode, &'static str)> {
     if server.draining.load(Ordering::Acquire) {
         return Err((CloseCode::Busy, "the server is shutting down"));
@@ -90,12 +93,12 @@ pub(super) fn welcome(
     };
     let known = state
         .session
-        .attach(hello.link, hello.max_message, finished)
+        .attach(hello.link, hello.max_message.min(message as u64), finished)
         .map_err(|Violation(what)| (CloseCode::Violation, what))?;
-    let greeting = sessions.greeting(hello, welcomed.id, welcomed.resumed, known, limits);
+    let mut greeting = sessions.greeting(hello, welcomed.id, welcomed.resumed, known, limits);
     drop(sessions);
-    let mut out = SendBuffer::default();
-    frame::put_welcome(&greeting, out.small());
+    greeting.max_message = greeting.max_message.min(message as u64);
+    let mut out = begin(&greeting);
     state.session.flush(&mut out);
     let old = state.link.replace(LinkOut { number: hello.link, out, io, scheduled: true });
     drop(state);

@@ -7,7 +7,7 @@ use crate::driver::lock;
 use crate::driver::server::Server;
 
 /// One accepted connection.
-pub(super) struct Place {
+pub(in crate::driver) struct Place {
     server: Arc<Server>,
     task: u64,
     host: Box<str>,
@@ -16,7 +16,7 @@ pub(super) struct Place {
 
 impl Place {
     /// A place, unless as many connections, of this host or in all, are there as the limits allow.
-    pub(super) fn take(server: &Arc<Server>, peer: &str) -> Option<Place> {
+    pub(in crate::driver) fn take(server: &Arc<Server>, peer: &str) -> Option<Place> {
         let limits = &server.limits;
         let task = server.enter()?;
         let host: Box<str> = host(peer).into();
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// The handshake is over.
-    pub(super) fn greeted(&mut self) {
+    pub(in crate::driver) fn greeted(&mut self) {
         if std::mem::take(&mut self.greeting) {
             self.server.handshakes.fetch_sub(1, Ordering::AcqRel);
         }

@@ -1,0 +1,192 @@
+//! Handles what comes on one link of a session, however it came: over a stream or in datagrams.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Context;
+
+use bytes::Bytes;
+
+use super::handler;
+use crate::context::{Caller, CancelSource, SessionContext};
+use crate::driver::handles::Found;
+use crate::driver::lock;
+use crate::driver::server::Server;
+use crate::driver::session::{Cell, CellState, LinkOut};
+use crate::error::FailureCode;
+use crate::id::Seq;
+use crate::protocol::assembly::Excess;
+use crate::protocol::client::Violation;
+use crate::protocol::server::Resolved;
+use crate::time::Time;
+use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup};
+use crate::wire::send_buffer::SendBuffer;
+
+/// One link of a session.
+pub(in crate::driver) struct Desk {
+    pub(in crate::driver) server: Arc<Server>,
+    pub(in crate::driver) cell: Arc<Cell>,
+    /// The number of this link in its session.
+    pub(in crate::driver) link: u64,
+    pub(super) context: Arc<SessionContext>,
+    /// For the next reply; its memory is used again.
+    pub(super) spare: Vec<u8>,
+    /// Bytes of partly received messages that the process budget counts.
+    assembling: usize,
+}
+
+impl Desk {
+    /// A link with this number, from `peer`.
+    pub(in crate::driver) fn new(
+        server: Arc<Server>,
+        cell: Arc<Cell>,
+        link: u64,
+        peer: Arc<str>,
+    ) -> Desk {
+        let cancel: Arc<dyn CancelSource> = cell.clone();
+        let context = Arc::new(SessionContext {
+            caller: Caller::new(cell.client, peer, None),
+            boot: server.boot,
+            session: cell.id,
+            cancel: Arc::downgrade(&cancel),
+        });
+        Desk { server, cell, link, context, spare: Vec::new(), assembling: 0 }
+    }
+
+    /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments.
+    #[inline]
+    pub(in crate::driver) fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        frame: Frame<'_>,
+        share: impl FnOnce(&[u8]) -> Bytes,
+    ) -> Result<(), Violation> {
+        match frame {
+            Frame::Call(call) => self.handle_call(cx, now, &call, share(call.arguments)),
+            Frame::Lookup(lookup) => self.handle_lookup(lookup),
+            frame => self.handle_control(now, &frame),
+        }
+    }
+
+    fn handle_control(&mut self, now: Time, frame: &Frame<'_>) -> Result<(), Violation> {
+        self.with_out(|state, out| match frame {
+            Frame::CallAck { floor, ranges } => state.session.acknowledge(*floor, ranges),
+            Frame::Resolve { seq } => {
+                if state.session.resolve(now, *seq, out)? == Resolved::Cancel {
+                    state.cancel(*seq);
+                }
+                Ok(())
+            }
+            Frame::Ping(nonce) => {
+                frame::put_nonce(Kind::Pong, *nonce, out.small());
+                Ok(())
+            }
+            Frame::Pong(_) => Ok(()),
+            _ => Err(Violation("a frame that clients do not send")),
+        })
+    }
+
+    /// A request of which only a part has come does not fit.
+    pub(in crate::driver) fn refuse(
+        &self,
+        now: Time,
+        seq: Seq,
+        excess: Excess,
+    ) -> Result<(), Violation> {
+        let (code, text) = match excess {
+            Excess::Message => (FailureCode::TooLarge, "the request is over the limit"),
+            Excess::Room => (FailureCode::Busy, "there is no room for the request"),
+        };
+        self.with_out(|state, out| state.session.refuse(now, seq, code, text, out))
+    }
+
+    fn handle_lookup(&mut self, lookup: Lookup<'_>) -> Result<(), Violation> {
+        if lookup.handle as usize >= self.server.limits.handles {
+            return Err(Violation("a handle over the limit"));
+        }
+        let slot = self.server.registry.resolve(lookup.object);
+        self.with_out(|state, out| {
+            let found = match slot {
+                Some(slot) => {
+                    let Lookup { handle, object, interface, methods } = lookup;
+                    state.handles.put(handle, object, interface, methods, slot)
+                }
+                None => Found::Refused {
+                    code: FailureCode::Busy,
+                    text: "too many names that nobody has bound are asked for".into(),
+                },
+            };
+            let result = match &found {
+                Found::Object { verdicts, methods } => {
+                    BoundResult::Object { verdicts: verdicts.clone(), methods }
+                }
+                Found::Refused { code, text } => BoundResult::Failed { code: *code, text },
+            };
+            frame::put_bound(lookup.handle, &result, out.small());
+        });
+        let replaced = self.cell.lock().handles.take_replaced();
+        handler::drop_objects(replaced);
+        Ok(())
+    }
+
+    /// Works on the session with the send buffer of this link; an older link has none, and what it would say is lost
+    /// with it.
+    #[inline]
+    pub(in crate::driver) fn with_out<R>(
+        &self,
+        work: impl FnOnce(&mut CellState, &mut SendBuffer) -> R,
+    ) -> R {
+        let mut state = self.cell.lock();
+        let mut out = match &mut state.link {
+            Some(link) if link.number == self.link => std::mem::take(&mut link.out),
+            _ => SendBuffer::default(),
+        };
+        let result = work(&mut state, &mut out);
+        if let Some(link) = &mut state.link
+            && link.number == self.link
+        {
+            link.out = out;
+        }
+        result
+    }
+
+    /// The client ended the link, and with it the session if this is its newest link.
+    pub(in crate::driver) fn closed_by_client(&self, code: CloseCode) -> io::Error {
+        let newest = self.cell.lock().session.is_newest(self.link);
+        if newest && code == CloseCode::Done {
+            lock(&self.server.sessions).remove(self.cell.id);
+        }
+        io::ErrorKind::UnexpectedEof.into()
+    }
+
+    /// Whether more is to be said on this link than its peer can have asked for and read.
+    pub(in crate::driver) fn is_flooded(&self) -> bool {
+        let limits = &self.server.limits;
+        let most = limits.send_buffer + limits.control_backlog;
+        self.cell.lock().link.as_ref().is_some_and(|link| link.out.pending() > most)
+    }
+
+    /// Whether there is room for so many more bytes of partly received messages.
+    pub(in crate::driver) fn has_room(&self, bytes: usize) -> bool {
+        self.server.budget.may_save(bytes, &self.server.limits)
+    }
+
+    /// Partly received messages of this link take so many bytes now.
+    pub(in crate::driver) fn count_assembly(&mut self, bytes: usize) {
+        if bytes > self.assembling {
+            self.server.budget.save(bytes - self.assembling);
+        } else {
+            self.server.budget.unsave(self.assembling - bytes);
+        }
+        self.assembling = bytes;
+    }
+
+    /// The link is over. Returns what was still to be sent on it, unless a newer one took over.
+    pub(in crate::driver) fn detach(&mut self) -> Option<LinkOut> {
+        self.count_assembly(0);
+        let now = self.server.clock.now();
+        let mut state = self.cell.lock();
+        state.session.detach(now, self.link);
+        state.link.take_if(|link| link.number == self.link)
+    }
+}
