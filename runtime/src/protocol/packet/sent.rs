@@ -15,6 +15,8 @@ use crate::wire::send_buffer::PieceOut;
 pub(super) struct SentDatagrams {
     first: u64,
     datagrams: VecDeque<Sent>,
+    /// Below this number nothing is in flight.
+    settled: u64,
     /// Bytes and number of those that are neither acknowledged nor lost.
     in_flight: usize,
     eliciting: usize,
@@ -73,6 +75,7 @@ impl SentDatagrams {
     pub(super) fn new() -> SentDatagrams {
         SentDatagrams {
             first: 0,
+            settled: 0,
             datagrams: VecDeque::new(),
             in_flight: 0,
             eliciting: 0,
@@ -204,7 +207,16 @@ impl SentDatagrams {
         let Some(largest) = self.largest_acked else { return };
         let patience = self.reordering.delay(rtt);
         let before = (largest + 1).saturating_sub(self.first).min(self.datagrams.len() as u64);
-        for index in 0..before {
+        let settled = &mut self.settled;
+        *settled = (*settled).max(self.first);
+        while self
+            .datagrams
+            .get((*settled - self.first) as usize)
+            .is_some_and(|sent| sent.state != State::InFlight)
+        {
+            *settled += 1;
+        }
+        for index in *settled - self.first..before {
             let sent = &mut self.datagrams[index as usize];
             if sent.state != State::InFlight {
                 continue;
