@@ -1,8 +1,7 @@
 //! Addresses as URLs: `tcp://host:port/path/of/object`, `mem://name/path/of/object`, `udp://…`.
 //!
 //! Values only: nothing here resolves a host name or opens a socket. Nodes parse what the user
-//! wrote, transports take the [`Address`], the registry the object's name. An address that is
-//! parsed need not be usable yet; see [`Address::check_usable`].
+//! wrote, transports take the [`Address`], the registry the object's name.
 
 use std::error::Error;
 use std::fmt;
@@ -98,11 +97,6 @@ pub enum AddressError {
         /// The address.
         address: Box<str>,
     },
-    /// The transport comes in a later version of farcall.
-    NotYet {
-        /// Its scheme.
-        scheme: &'static str,
-    },
 }
 
 /// Why a text cannot be an object's name.
@@ -161,17 +155,6 @@ impl Address {
             Address::Tcp(_) => "tcp",
             Address::Udp(_) => "udp",
             Address::Memory(_) => "mem",
-        }
-    }
-
-    /// Says no for a transport that this version of farcall parses but does not have.
-    ///
-    /// # Errors
-    /// [`AddressError::NotYet`] for `udp://`.
-    pub fn check_usable(&self) -> Result<(), AddressError> {
-        match self {
-            Address::Tcp(_) | Address::Memory(_) => Ok(()),
-            Address::Udp(_) => Err(AddressError::NotYet { scheme: "udp" }),
         }
     }
 }
@@ -297,10 +280,6 @@ impl fmt::Display for AddressError {
             AddressError::NoObject { address } => {
                 write!(f, "`{address}` names no object; write `{address}/name`")
             }
-            AddressError::NotYet { scheme } => write!(
-                f,
-                "`{scheme}://` comes in a later version of farcall; write `tcp://` or `mem://`"
-            ),
         }
     }
 }
@@ -489,13 +468,6 @@ mod tests {
     #[test]
     fn a_long_text_is_not_repeated_whole() {
         assert!(failure(&"x".repeat(100_000)).len() < 400);
-    }
-
-    #[test]
-    fn udp_is_parsed_and_refused_at_use() {
-        let url: Url = "udp://127.0.0.1:1/a".parse().expect("parses");
-        let refusal = url.address().check_usable().expect_err("not yet there").to_string();
-        assert!(refusal.contains("later version of farcall; write `tcp://`"), "{refusal}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod connection;
+pub(crate) mod datagram;
 pub(crate) mod entropy;
 mod handles;
 mod input;

@@ -45,6 +45,8 @@ pub enum CallError<E = Infallible> {
         size: usize,
         /// Largest size in bytes that is accepted.
         limit: usize,
+        /// The call was to go over `udp://`; `tcp://` carries more.
+        datagrams: bool,
     },
     /// The arguments could not be encoded. It did not run.
     NotEncoded {
@@ -239,7 +241,9 @@ impl CallError<Infallible> {
             CallError::ShuttingDown(refusal) => CallError::ShuttingDown(refusal),
             CallError::Expired(refusal) => CallError::Expired(refusal),
             CallError::BadAddress(error) => CallError::BadAddress(error),
-            CallError::TooLarge { size, limit } => CallError::TooLarge { size, limit },
+            CallError::TooLarge { size, limit, datagrams } => {
+                CallError::TooLarge { size, limit, datagrams }
+            }
             CallError::NotEncoded { reason } => CallError::NotEncoded { reason },
             CallError::BufferFull => CallError::BufferFull,
             CallError::BlockingInAsync { execution } => CallError::BlockingInAsync { execution },
@@ -277,8 +281,9 @@ impl<E> fmt::Display for CallError<E> {
                 write!(f, "the deadline passed before the method began: {refusal}")
             }
             CallError::BadAddress(error) => error.fmt(f),
-            CallError::TooLarge { size, limit } => {
-                write!(f, "the arguments take {size} bytes, and the peer accepts {limit}")
+            CallError::TooLarge { size, limit, datagrams } => {
+                let hint = if *datagrams { " over udp://; tcp:// carries more" } else { "" };
+                write!(f, "the arguments take {size} bytes, and the peer accepts {limit}{hint}")
             }
             CallError::NotEncoded { reason } => {
                 write!(f, "the arguments could not be encoded: {reason}")

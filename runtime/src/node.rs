@@ -26,7 +26,7 @@ use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::semantics::Execution;
 use crate::serve::ServeError;
-use crate::transport::{Network, RealNetwork};
+use crate::transport::{Network, RealNetwork, dropped_by_kernel};
 
 /// A process's presence on the network; cheap to clone, all clones are one node.
 #[derive(Clone)]
@@ -102,6 +102,18 @@ pub struct Statistics {
     pub kept_sessions: usize,
     /// Bytes of saved replies and of unfinished messages that this node keeps now.
     pub kept_bytes: usize,
+    /// Datagrams that this node sent over `udp://`, repeats and acknowledgements among them.
+    pub datagrams_sent: u64,
+    /// Datagrams that arrived at this node's sockets.
+    pub datagrams_received: u64,
+    /// Datagrams of this node that did not arrive, as far as their acknowledgements tell. What was in them was sent
+    /// again if it was still wanted, and given up if not.
+    pub datagrams_lost: u64,
+    /// Datagrams that were dropped since they were damaged on their way, could not be read, or belonged to no link.
+    pub datagrams_rejected: u64,
+    /// Datagrams that the kernel dropped since this node did not read fast enough for
+    /// [`Limits::receive_buffer`]; nothing where the kernel does not tell.
+    pub datagrams_dropped_by_kernel: Option<u64>,
 }
 
 impl Node {
@@ -134,7 +146,7 @@ impl Node {
         &self.inner.registry
     }
 
-    /// Accepts calls at an address: `tcp://127.0.0.1:0`, `mem://name`. A port 0 is chosen by the system; the handle
+    /// Accepts calls at an address: `tcp://127.0.0.1:0`, `udp://127.0.0.1:0`, `mem://name`. A port 0 is chosen by the system; the handle
     /// tells which. Must be called inside a tokio runtime, which then runs the handlers.
     ///
     /// # Errors
@@ -142,7 +154,6 @@ impl Node {
     /// not this machine's, [`ServeError::NoRuntime`] outside a runtime.
     pub async fn listen(&self, url: impl IntoUrl) -> Result<Listening, ServeError> {
         let url = url.into_url()?;
-        url.address().check_usable()?;
         let runtime = self.inner.runtime().ok_or(ServeError::NoRuntime { source: None })?;
         let Inner { server, network, .. } = &*self.inner;
         let address =
@@ -162,7 +173,7 @@ impl Node {
     ///
     /// # Errors
     /// No method runs here, so no error leaves a doubt.
-    /// - [`CallError::BadAddress`] if the URL names no object or no transport of this version;
+    /// - [`CallError::BadAddress`] if the URL cannot be read or names no object;
     /// - [`CallError::Unreachable`] if no connection can be made: nobody waits for the next attempt;
     /// - [`CallError::NoSuchObject`] if nothing is bound to the name, or another interface;
     /// - [`CallError::Busy`] if too many objects of that server were looked up;
@@ -171,7 +182,6 @@ impl Node {
     pub async fn lookup<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
         let object = url.require_object().map_err(CallError::BadAddress)?;
-        url.address().check_usable().map_err(CallError::BadAddress)?;
         let link = self.link(url.address())?;
         let descriptor = <P::Interface as Interface>::DESCRIPTOR;
         let binding = link.bind(&object, descriptor);
@@ -221,13 +231,21 @@ impl Node {
         let (kept_sessions, kept_bytes) = self.inner.server.kept();
         let running = self.inner.server.running();
         let mut all = Statistics { running, kept_sessions, kept_bytes, ..Statistics::default() };
+        let mut sockets = self.inner.server.sockets();
         for link in lock(&self.inner.links).open.values() {
             let one = link.statistics();
             all.calls += one.calls;
             all.resent += one.resent;
             all.connections += one.links;
             all.sessions += one.sessions;
+            link.add_sockets(&mut sockets);
         }
+        all.datagrams_sent = sockets.traffic.sent;
+        all.datagrams_received = sockets.traffic.received;
+        all.datagrams_lost = sockets.traffic.lost;
+        all.datagrams_rejected = sockets.traffic.rejected;
+        let dropped = dropped_by_kernel(&sockets.numbers);
+        all.datagrams_dropped_by_kernel = dropped.map(|open| open + sockets.dropped);
         all
     }
 
@@ -456,5 +474,5 @@ async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (
     .await
 }
 
-/// How long a link may take to write its last bytes.
-const CLOSING: Duration = Duration::from_millis(200);
+/// How long a link may take until its last bytes are written, or its last datagrams have arrived.
+const CLOSING: Duration = Duration::from_millis(1200);

@@ -3,11 +3,9 @@
 //! A [`Network`] makes streams, listeners and sockets for addresses; the real one knows TCP, UDP and the inside of this
 //! process, the simulator brings one of its own. Knows no frames.
 
-#[allow(dead_code, reason = "the driver of datagrams comes next")]
 mod datagrams;
 mod memory;
 mod tcp;
-#[allow(dead_code, reason = "the driver of datagrams comes next")]
 mod udp;
 
 use std::future::Future;
@@ -21,9 +19,10 @@ use tokio::net::TcpStream;
 
 use crate::address::Address;
 use crate::limits::Limits;
-#[allow(unused_imports, reason = "the driver of datagrams comes next")]
-pub(crate) use datagrams::{BATCH, Binding, Datagrams, Inbox, Received, Route, Side};
-#[allow(unused_imports, reason = "the driver of datagrams comes next")]
+#[cfg(feature = "sim")]
+#[allow(unused_imports, reason = "the simulated network comes next")]
+pub(crate) use datagrams::BATCH;
+pub(crate) use datagrams::{Binding, Datagrams, Inbox, Received, Route, Side};
 pub(crate) use udp::dropped_by_kernel;
 
 /// Makes connections.
@@ -35,7 +34,6 @@ pub(crate) trait Network: Send + Sync {
     fn listen<'a>(&'a self, address: &'a Address) -> Opening<'a>;
 
     /// A socket for datagrams: at a server's `address`, or one that reaches the node there.
-    #[allow(dead_code, reason = "the driver of datagrams comes next")]
     fn datagrams<'a>(&'a self, address: &'a Address, side: Side, limits: &'a Limits)
     -> Binding<'a>;
 }

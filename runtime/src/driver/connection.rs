@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
 use super::clock::Clock;
+use super::datagram::client::{End, Exchange};
 use super::entropy::Entropy;
 use super::input::Input;
 use super::link::{Link, Phase, State};
@@ -20,8 +21,9 @@ use crate::address::Address;
 use crate::error::FailureCode;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::{Client, ClientConfig, Health};
+use crate::protocol::packet::ClientEnd;
 use crate::time::Time;
-use crate::transport::{Network, Stream};
+use crate::transport::{Datagrams, Network, Side, Stream};
 use crate::wire::frame::{CloseCode, Fragment, Frame, decode, put_close};
 use crate::wire::send_buffer::{SendBuffer, UNFINISHED};
 
@@ -36,7 +38,16 @@ pub(crate) fn open(
     let _entered = runtime.enter();
     let clock = Clock::new();
     let link = Arc::new(Link::new(config, clock));
-    let driver = Driver { link: link.clone(), network, entropy, address, failures: 0 };
+    let driver = Driver {
+        link: link.clone(),
+        network,
+        entropy,
+        address,
+        failures: 0,
+        choice: 0,
+        refused: None,
+        hurried: false,
+    };
     runtime.spawn(driver.run());
     link
 }
@@ -48,6 +59,25 @@ struct Driver {
     address: Address,
     /// Attempts that brought no session, since the last that did.
     failures: u32,
+    /// Which of the server's addresses is tried, where only an answer tells whether one is right; and why the one before
+    /// was not.
+    choice: usize,
+    refused: Option<Arc<io::Error>>,
+    /// The last attempt was made without a pause.
+    hurried: bool,
+}
+
+/// What carries a link.
+enum Carrier {
+    Stream(Stream),
+    Datagrams(Box<dyn Datagrams>),
+}
+
+/// What comes after a link.
+enum Next {
+    Pause,
+    AtOnce,
+    Stop,
 }
 
 impl Drop for Driver {
@@ -61,19 +91,29 @@ impl Driver {
     async fn run(mut self) {
         loop {
             let mut timer = Timer::new(self.link.clock());
-            let connecting = self.network.connect(&self.address);
             let limit = self.link.limits().handshake_timeout;
-            let connecting = tokio::time::timeout(limit, connecting);
+            let connecting = tokio::time::timeout(limit, self.connect());
             match while_down(&self.link, &mut timer, connecting).await {
                 None => return,
-                Some(Ok(Ok(stream))) => {
-                    if self.converse(stream).await {
-                        return;
+                Some(Ok(Ok(carrier))) => {
+                    let next = match carrier {
+                        Carrier::Stream(stream) => self.converse(stream).await,
+                        Carrier::Datagrams(socket) => self.exchange(socket).await,
+                    };
+                    match next {
+                        Next::Stop => return,
+                        Next::AtOnce => continue,
+                        Next::Pause => {}
                     }
                 }
-                Some(Ok(Err(error))) => self.unreachable(error),
-                Some(Err(_)) => self.unreachable(io::ErrorKind::TimedOut.into()),
+                Some(Ok(Err(error))) => {
+                    self.choice = 0;
+                    let error = self.refused.take().unwrap_or_else(|| Arc::new(error));
+                    self.unreachable(error);
+                }
+                Some(Err(_)) => self.unreachable(Arc::new(io::ErrorKind::TimedOut.into())),
             }
+            self.hurried = false;
             let pause = tokio::time::sleep(self.pause());
             if while_down(&self.link, &mut timer, pause).await.is_none() {
                 return;
@@ -81,22 +121,27 @@ impl Driver {
         }
     }
 
-    /// Uses one connection until it ends. Whether the link is closed for good.
-    async fn converse(&mut self, stream: Stream) -> bool {
-        let link = self.link.clone();
-        let nonce = self.entropy.next();
-        let now = link.clock().now();
-        {
-            let mut state = link.lock();
-            state.out = SendBuffer::default();
-            let State { client, out, .. } = &mut *state;
-            client.connected(now, nonce, out);
-            state.leave();
+    async fn connect(&self) -> io::Result<Carrier> {
+        if let Address::Udp(_) = self.address {
+            let side = Side::Client { choice: self.choice };
+            let socket = self.network.datagrams(&self.address, side, self.link.limits());
+            return socket.await.map(Carrier::Datagrams);
         }
+        self.network.connect(&self.address).await.map(Carrier::Stream)
+    }
+
+    /// Uses one connection until it ends.
+    async fn converse(&mut self, stream: Stream) -> Next {
+        let link = self.link.clone();
+        let now = link.clock().now();
+        begin(&link, now, self.entropy.next(), SendBuffer::default(), |_| ());
         let mut connection = Connection::new(&link, stream, now);
         let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
         let error = Arc::new(end.unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()));
-        let welcome = lost(&link, connection.output.batch.accepted(), error);
+        let welcome = lost(&link, Some(connection.output.batch.accepted()), &error);
+        if !welcome {
+            link.unreachable(error);
+        }
         self.failures = if welcome { 0 } else { self.failures.saturating_add(1) };
         let (closing, killed) = {
             let state = link.lock();
@@ -106,10 +151,43 @@ impl Driver {
             // The peer gets the end of the stream after everything else; it is no loss if it does not.
             let _ = connection.stream.shutdown().await;
         }
-        closing
+        if closing { Next::Stop } else { Next::Pause }
     }
 
-    fn unreachable(&mut self, error: io::Error) {
+    /// Uses one socket until the link over it ends.
+    async fn exchange(&mut self, socket: Box<dyn Datagrams>) -> Next {
+        let link = self.link.clone();
+        let (now, nonce) = (link.clock().now(), self.entropy.next());
+        let limits = link.limits().clone();
+        let out = SendBuffer::for_datagrams(ClientEnd::room(&limits));
+        let end = begin(&link, now, nonce, out, |out| ClientEnd::new(now, limits, nonce, out));
+        let mut exchange = Exchange::new(&link, socket, end);
+        let end = std::future::poll_fn(|cx| exchange.poll(cx)).await;
+        exchange.retire();
+        let (error, forgotten) = match end {
+            End::Closed => (io::ErrorKind::ConnectionAborted.into(), false),
+            End::Forgotten(error) => (error, true),
+            End::Lost(error) => (error, false),
+        };
+        let error = Arc::new(error);
+        let welcome = lost(&link, None, &error);
+        if link.lock().phase != Phase::Open {
+            return Next::Stop;
+        }
+        if welcome {
+            self.failures = 0;
+            // Once: a server that forgets every link is not to be asked without a pause.
+            let at_once = forgotten && !self.hurried;
+            self.hurried = at_once;
+            return if at_once { Next::AtOnce } else { Next::Pause };
+        }
+        // Perhaps it is the host's next address; there is an error if it has none.
+        self.choice += 1;
+        self.refused = Some(error);
+        Next::AtOnce
+    }
+
+    fn unreachable(&mut self, error: Arc<io::Error>) {
         self.failures = self.failures.saturating_add(1);
         self.link.unreachable(error);
     }
@@ -124,16 +202,33 @@ impl Driver {
     }
 }
 
-/// Tells the machine that its connection is lost. Whether there had been a session.
-fn lost(link: &Link, accepted: u64, error: Arc<io::Error>) -> bool {
+/// Tells the machine that there is a connection, whose frames `out` takes; `look` sees HELLO in it.
+fn begin<R>(
+    link: &Link,
+    now: Time,
+    nonce: u64,
+    out: SendBuffer,
+    look: impl FnOnce(&mut SendBuffer) -> R,
+) -> R {
+    let mut state = link.lock();
+    state.out = out;
+    let State { client, out, .. } = &mut *state;
+    client.connected(now, nonce, out);
+    let seen = look(out);
+    state.leave();
+    seen
+}
+
+/// Tells the machine that its connection is lost; small frames up to `accepted` may have left, in datagrams those that
+/// were taken. Whether there had been a session.
+fn lost(link: &Link, accepted: Option<u64>, error: &Arc<io::Error>) -> bool {
     let mut state = link.lock();
     let State { client, out, .. } = &mut *state;
     let welcome = client.is_welcome();
-    client.link_lost(link.clock().now(), accepted, out, &error);
-    if !welcome {
-        client.unreachable(error);
-    }
+    let accepted = accepted.unwrap_or_else(|| out.taken_position());
+    client.link_lost(link.clock().now(), accepted, out, error);
     state.out = SendBuffer::default();
+    state.settled = true;
     state.leave();
     welcome
 }
@@ -353,11 +448,11 @@ fn assemble(
     }
 }
 
-fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(super) fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn closed(code: CloseCode, text: &str) -> io::Error {
+pub(super) fn closed(code: CloseCode, text: &str) -> io::Error {
     let kind = match code {
         CloseCode::Done | CloseCode::Replaced => io::ErrorKind::ConnectionReset,
         CloseCode::Version => io::ErrorKind::Unsupported,

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::datagram::Sockets;
 use super::lock;
 use crate::descriptor::{Descriptor, MethodDescriptor};
 use crate::dispatch::Status;
@@ -43,6 +44,10 @@ pub(super) struct State {
     ended: bool,
     /// Nothing more is sent, not even what was to be.
     pub(super) killed: bool,
+    /// What was sent has arrived, as far as this side can know; on a stream the kernel sees to it.
+    pub(super) settled: bool,
+    /// Of this link's sockets for datagrams.
+    pub(super) sockets: Sockets,
 }
 
 /// Whether the link goes on.
@@ -97,6 +102,8 @@ impl Link {
             idle: Vec::new(),
             ended: false,
             killed: false,
+            settled: true,
+            sockets: Sockets::default(),
         };
         Link { state: Mutex::new(state), limits, clock }
     }
@@ -233,11 +240,12 @@ impl Link {
         Ok(handle)
     }
 
-    /// Waits until no call is in flight and nothing is to be sent.
+    /// Waits until no call is in flight and nothing is to be sent, nor on its way in a datagram.
     pub(crate) async fn idle(&self) {
         std::future::poll_fn(|cx| {
             let mut state = lock(&self.state);
-            if state.phase == Phase::Closed || (state.client.is_idle() && state.out.is_empty()) {
+            let idle = state.client.is_idle() && state.out.is_empty() && state.settled;
+            if state.phase == Phase::Closed || idle {
                 return Poll::Ready(());
             }
             add_waker(&mut state.idle, cx);
@@ -254,6 +262,14 @@ impl Link {
     /// What the calls of this link did so far.
     pub(crate) fn statistics(&self) -> ClientStatistics {
         lock(&self.state).client.statistics()
+    }
+
+    /// Adds what is counted of this link's sockets for datagrams.
+    pub(crate) fn add_sockets(&self, all: &mut Sockets) {
+        let state = lock(&self.state);
+        all.traffic += state.sockets.traffic;
+        all.dropped += state.sockets.dropped;
+        all.numbers.extend(&state.sockets.numbers);
     }
 
     /// Writes the name of a call that was sent, and how often it was, into its span.
@@ -323,7 +339,7 @@ impl Link {
         self.clock
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &Arc<Limits> {
         &self.limits
     }
 
@@ -339,8 +355,8 @@ impl Link {
     }
 
     /// No connection could be made.
-    pub(super) fn unreachable(&self, error: io::Error) {
-        self.update(|_, client, _| client.unreachable(Arc::new(error)));
+    pub(super) fn unreachable(&self, error: Arc<io::Error>) {
+        self.update(|_, client, _| client.unreachable(error));
     }
 }
 

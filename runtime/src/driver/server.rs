@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::datagram::{self, Sockets};
 use super::entropy::Entropy;
 use super::lock;
 use super::serving;
@@ -21,7 +22,7 @@ use crate::limits::Limits;
 use crate::protocol::server::{ProcessBudget, Sessions};
 use crate::registry::Registry;
 use crate::time::Time;
-use crate::transport::{Listener, Network};
+use crate::transport::{Listener, Network, Side};
 
 /// What all connections that a node accepts have in common.
 pub(crate) struct Server {
@@ -47,6 +48,9 @@ pub(crate) struct Server {
     /// Handlers with tasks of their own, which end with a simulated crash.
     #[cfg(feature = "sim")]
     handlers: Mutex<Vec<tokio::task::AbortHandle>>,
+    /// Sockets for datagrams that the server listens at.
+    pub(super) sockets: Mutex<Sockets>,
+    pub(super) open_sockets: AtomicUsize,
     /// Tells listeners to stop, and who waits for the end to look again.
     pub(super) changed: Notify,
 }
@@ -85,6 +89,8 @@ impl Server {
             tasks: Mutex::default(),
             #[cfg(feature = "sim")]
             handlers: Mutex::default(),
+            sockets: Mutex::default(),
+            open_sockets: AtomicUsize::new(0),
             changed: Notify::new(),
         })
     }
@@ -96,9 +102,17 @@ impl Server {
         network: &dyn Network,
         address: &Address,
     ) -> io::Result<Address> {
-        let listener = network.listen(address).await?;
-        let bound = listener.address();
-        runtime.spawn(accept(Arc::downgrade(self), listener));
+        let bound = if let Address::Udp(_) = address {
+            let socket = network.datagrams(address, Side::Server, &self.limits).await?;
+            let bound = socket.address();
+            datagram::server::spawn(self, runtime, socket);
+            bound
+        } else {
+            let listener = network.listen(address).await?;
+            let bound = listener.address();
+            runtime.spawn(accept(Arc::downgrade(self), listener));
+            bound
+        };
         runtime.spawn(sweep(Arc::downgrade(self)));
         Ok(bound)
     }
@@ -121,7 +135,9 @@ impl Server {
         let running = self.running();
         self.close();
         let closed = async {
-            while self.connections.load(Ordering::Acquire) > 0 {
+            // A socket for datagrams closes after its links, and its port is free again only then.
+            let open = |counter: &AtomicUsize| counter.load(Ordering::Acquire) > 0;
+            while open(&self.connections) || open(&self.open_sockets) {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };
@@ -190,6 +206,11 @@ impl Server {
     /// Sessions, and bytes that are kept for them.
     pub(crate) fn kept(&self) -> (usize, usize) {
         (lock(&self.sessions).len(), self.budget.bytes())
+    }
+
+    /// What the sockets for datagrams did.
+    pub(crate) fn sockets(&self) -> Sockets {
+        lock(&self.sockets).clone()
     }
 
     /// Counts a task of a connection in; `None` if the server is ending.

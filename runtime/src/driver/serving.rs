@@ -31,7 +31,7 @@ use crate::transport::Stream;
 use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode};
 use crate::wire::send_buffer::SendBuffer;
 pub(super) use desk::Desk;
-pub(super) use handshake::welcome;
+pub(super) use handshake::{Kind, welcome};
 use handshake::{Refusal, poll_hello};
 pub(super) use place::Place;
 
@@ -79,14 +79,13 @@ async fn serve(
     };
     place.greeted();
     let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let message = server.limits.message;
-    let begin = |greeting: &Welcome| {
+    let begin = |greeting: Welcome| {
         let mut out = SendBuffer::default();
-        frame::put_welcome(greeting, out.small());
-        out
+        frame::put_welcome(&greeting, out.small());
+        (out, ())
     };
-    let cell = match welcome(server, &hello, message, waker, begin) {
-        Ok(cell) => cell,
+    let cell = match welcome(server, &hello, Kind::Stream, waker, begin) {
+        Ok((cell, ())) => cell,
         Err((code, text)) => {
             let mut bytes = Vec::new();
             frame::put_close(code, text, &mut bytes);
@@ -307,6 +306,6 @@ fn timed_out(what: &'static str) -> io::Error {
 /// Reads before other tasks get a turn.
 const READS_PER_POLL: usize = 16;
 /// Intervals of silence after which a client is given up: it would have asked long before.
-pub(super) const SILENT_INTERVALS: u32 = 4;
+const SILENT_INTERVALS: u32 = 4;
 /// How long the last bytes of a peer are waited for.
 const LAST_BYTES: Duration = Duration::from_secs(1);

@@ -18,6 +18,8 @@ use crate::wire::send_buffer::SendBuffer;
 pub(super) struct Cell {
     pub(super) id: SessionId,
     pub(super) client: NodeId,
+    /// Its links are over datagrams.
+    pub(super) datagrams: bool,
     clock: Clock,
     state: Mutex<CellState>,
 }
@@ -44,13 +46,14 @@ pub(super) struct LinkOut {
 impl Cell {
     pub(super) fn new(session: ServerSession, clock: Clock) -> Cell {
         let (id, client) = (session.id(), session.client());
+        let datagrams = session.is_over_datagrams();
         let state = Mutex::new(CellState {
             session,
             handles: Handles::default(),
             link: None,
             cancellations: SeqMap::default(),
         });
-        Cell { id, client, clock, state }
+        Cell { id, client, datagrams, clock, state }
     }
 
     #[inline]

@@ -265,7 +265,8 @@ impl<W> Client<W> {
     fn check(&self, call: &NewCall<'_>) -> Result<(), CallError> {
         let limit = self.max_message();
         if call.arguments.len() > limit {
-            return Err(CallError::TooLarge { size: call.arguments.len(), limit });
+            let (size, datagrams) = (call.arguments.len(), self.config.datagrams);
+            return Err(CallError::TooLarge { size, limit, datagrams });
         }
         if self.link.is_draining() && call.semantics != Semantics::AtLeastOnce {
             return Err(shutting_down());

@@ -111,7 +111,7 @@ impl Inbox {
     }
 
     /// Adds one, for a network that has its bytes elsewhere; such a one stops at [`BATCH`].
-    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "the simulator's"))]
+    #[allow(dead_code, reason = "the simulated network comes next")]
     pub(crate) fn push(&mut self, from: SocketAddr, bytes: &[u8]) {
         if self.datagrams.is_empty() {
             self.bytes.clear();
@@ -152,7 +152,7 @@ impl Inbox {
 }
 
 /// Datagrams of one batch that a network which fills an inbox one by one stops at.
-#[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "the simulator's"))]
+#[allow(dead_code, reason = "the simulated network comes next")]
 pub(crate) const BATCH: usize = 64;
 
 #[cfg(test)]

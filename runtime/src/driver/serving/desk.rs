@@ -161,9 +161,13 @@ impl Desk {
 
     /// Whether more is to be said on this link than its peer can have asked for and read.
     pub(in crate::driver) fn is_flooded(&self) -> bool {
-        let limits = &self.server.limits;
-        let most = limits.send_buffer + limits.control_backlog;
+        let most = self.most_pending();
         self.cell.lock().link.as_ref().is_some_and(|link| link.out.pending() > most)
+    }
+
+    /// Bytes that wait for a peer at most before it is flooded.
+    pub(in crate::driver) fn most_pending(&self) -> usize {
+        self.server.limits.send_buffer + self.server.limits.control_backlog
     }
 
     /// Whether there is room for so many more bytes of partly received messages.
@@ -173,6 +177,9 @@ impl Desk {
 
     /// Partly received messages of this link take so many bytes now.
     pub(in crate::driver) fn count_assembly(&mut self, bytes: usize) {
+        if bytes == self.assembling {
+            return;
+        }
         if bytes > self.assembling {
             self.server.budget.save(bytes - self.assembling);
         } else {

@@ -11,6 +11,7 @@ use crate::driver::server::Server;
 use crate::driver::session::{Cell, LinkOut};
 use crate::id::SessionId;
 use crate::protocol::client::Violation;
+use crate::protocol::packet;
 use crate::protocol::server::ServerSession;
 use crate::transport::Stream;
 use crate::wire::frame::{CloseCode, Frame, FrameError, Hello, Welcome, decode};
@@ -56,25 +57,35 @@ pub(super) fn poll_hello(
     }
 }
 
-/// Makes or resumes the session and attaches this link to it, which takes messages of up to `message` bytes. `begin`
-/// makes the link's send buffer and sees to it that WELCOME goes first.
-pub(in crate::driver) fn welcome(
+/// What a link's frames travel in. A session stays with the kind that it began on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::driver) enum Kind {
+    Stream,
+    Datagrams,
+}
+
+/// Makes or resumes the session and attaches this link to it. `begin` makes the link's send buffer, and whatever else
+/// the caller keeps for the link, and sees to it that WELCOME goes first.
+pub(in crate::driver) fn welcome<T>(
     server: &Arc<Server>,
     hello: &Hello,
-    message: usize,
+    kind: Kind,
     io: Waker,
-    begin: impl FnOnce(&Welcome) -> SendBuffer,
-) -> Result<Arc<Cell>, (CloseCode, &'static str)> {
+    begin: impl FnOnce(Welcome) -> (SendBuffer, T),
+) -> Result<(Arc<Cell>, T), (CloseCode, &'static str)> {
     if server.draining.load(Ordering::Acquire) {
         return Err((CloseCode::Busy, "the server is shutting down"));
     }
     let limits = &server.limits;
     let fresh = SessionId(server.entropy.next());
     let mut sessions = lock(&server.sessions);
-    let belongs = |cell: &Arc<Cell>| cell.client == hello.client;
+    let datagrams = kind == Kind::Datagrams;
+    let belongs = |cell: &Arc<Cell>| cell.client == hello.client && cell.datagrams == datagrams;
     let make = |id| {
         let (limits, budget) = (limits.clone(), server.budget.clone());
-        Arc::new(Cell::new(ServerSession::new(id, hello.client, limits, budget), server.clock))
+        let session = ServerSession::new(id, hello.client, limits, budget);
+        let session = if datagrams { session.over_datagrams() } else { session };
+        Arc::new(Cell::new(session, server.clock))
     };
     if sessions.len() >= limits.sessions {
         server.relieve(&mut sessions);
@@ -93,17 +104,19 @@ pub(in crate::driver) fn welcome(
     };
     let known = state
         .session
-        .attach(hello.link, hello.max_message.min(message as u64), finished)
+        .attach(hello.link, hello.max_message, finished)
         .map_err(|Violation(what)| (CloseCode::Violation, what))?;
     let mut greeting = sessions.greeting(hello, welcomed.id, welcomed.resumed, known, limits);
     drop(sessions);
-    greeting.max_message = greeting.max_message.min(message as u64);
-    let mut out = begin(&greeting);
+    if datagrams {
+        greeting.max_message = packet::max_message(limits) as u64;
+    }
+    let (mut out, kept) = begin(greeting);
     state.session.flush(&mut out);
     let old = state.link.replace(LinkOut { number: hello.link, out, io, scheduled: true });
     drop(state);
     if let Some(old) = old {
         old.io.wake();
     }
-    Ok(cell)
+    Ok((cell, kept))
 }

@@ -1,0 +1,239 @@
+//! A server's end of one link over datagrams.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+
+use bytes::{Bytes, BytesMut};
+
+use super::outbox::Outbox;
+use crate::driver::serving::{Desk, Place};
+use crate::driver::session::CellState;
+use crate::protocol::client::Violation;
+use crate::protocol::packet::{Ended, ServerEnd, Taken, frames};
+use crate::time::Time;
+use crate::transport::{Received, Route};
+use crate::wire::datagram::Data;
+use crate::wire::frame::{CloseCode, Frame, decode, put_close};
+
+/// One link: its channel, its session, and when it is looked at next.
+pub(super) struct ServerLink {
+    end: ServerEnd,
+    desk: Desk,
+    /// Which of this machine's addresses the client sends to, where there is a choice.
+    local: Option<IpAddr>,
+    /// When it is in the list of timers; never if it is not.
+    pub(super) due: Time,
+    /// It waits to be settled.
+    pub(super) touched: bool,
+    /// Datagrams came since it was settled.
+    input: bool,
+    /// Datagrams that were lost, as the server counts already.
+    lost: u64,
+    _place: Place,
+}
+
+/// Why a link is over.
+pub(super) enum Over {
+    /// The client knows, or nobody is there to be told.
+    Silently(&'static str),
+    /// The client said so.
+    Closed(CloseCode),
+    /// The client is told.
+    Told(CloseCode, String),
+}
+
+/// What is left to do for a link.
+pub(super) struct Settled {
+    /// Nothing before this moment, unless something comes.
+    pub(super) wanted: Time,
+    /// Datagrams that turned out to be lost.
+    pub(super) lost: u64,
+    /// More could leave than the outbox holds.
+    pub(super) more: bool,
+    /// All that was sent has arrived, and nothing waits.
+    pub(super) idle: bool,
+}
+
+impl ServerLink {
+    pub(super) fn new(
+        end: ServerEnd,
+        desk: Desk,
+        local: Option<IpAddr>,
+        place: Place,
+    ) -> ServerLink {
+        ServerLink {
+            end,
+            desk,
+            local,
+            due: Time::NEVER,
+            touched: false,
+            input: false,
+            lost: 0,
+            _place: place,
+        }
+    }
+
+    /// Handles one datagram. `arguments` is memory that calls share.
+    pub(super) fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        received: &Received<'_>,
+        data: &Data<'_>,
+        arguments: &mut BytesMut,
+    ) -> Result<(), Over> {
+        self.input = true;
+        if !self.end.accept(now, received.from, data, received.bytes.len()) {
+            return Ok(());
+        }
+        if received.from == self.end.address() {
+            self.local = received.local;
+        }
+        for frame in frames(data.frames) {
+            let frame = frame.map_err(|error| Over::from(Ended::from(error)))?;
+            match self.channel(now, frame)? {
+                Taken::Here | Taken::PathResponse(_) => {}
+                Taken::Frame => self.handle(cx, now, frame, |bytes| share(bytes, arguments))?,
+                Taken::Message(message) => {
+                    let message = Bytes::from(message);
+                    let part = |bytes: &[u8]| message.slice(message.len() - bytes.len()..);
+                    self.handle(cx, now, &message, part)?;
+                }
+                Taken::Refused { seq, excess } => self.desk.refuse(now, seq, excess)?,
+            }
+        }
+        self.end.datagram_handled();
+        self.desk.count_assembly(self.end.assembling());
+        Ok(())
+    }
+
+    /// Gives a frame to the channel first.
+    #[inline]
+    fn channel(&mut self, now: Time, frame: &[u8]) -> Result<Taken, Over> {
+        let room = self.desk.has_room(frame.len());
+        let mut state = self.desk.cell.lock();
+        if let Some(link) = &mut state.link {
+            // The task looks at the send buffer before it sleeps; nobody need ring for that.
+            link.scheduled |= link.number == self.desk.link;
+        }
+        Ok(self.end.handle(now, frame, &mut state.session, room)?)
+    }
+
+    #[inline]
+    fn handle(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        frame: &[u8],
+        share: impl FnOnce(&[u8]) -> Bytes,
+    ) -> Result<(), Over> {
+        match decode(frame).map_err(Ended::from)? {
+            Frame::Close { code, .. } => Err(Over::Closed(code)),
+            frame => Ok(self.desk.handle(cx, now, frame, share)?),
+        }
+    }
+
+    /// Does what is due, and puts what may leave now into `outbox`.
+    pub(super) fn settle(&mut self, now: Time, outbox: &mut Outbox) -> Result<Settled, Over> {
+        if std::mem::take(&mut self.input) {
+            self.end.after_input();
+        }
+        if self.end.next_timeout() <= now {
+            self.end.handle_timeout(now)?;
+        }
+        let mut state = self.desk.cell.lock();
+        let CellState { session, link, .. } = &mut *state;
+        let Some(link) = link.as_mut().filter(|link| link.number == self.desk.link) else {
+            return Err(Over::Silently("a newer link took over"));
+        };
+        if session.next_timeout() <= now {
+            session.handle_timeout(now, &mut link.out)?;
+        }
+        if link.out.pending() > self.desk.most_pending() {
+            let text = "the peer asks more than it reads".to_owned();
+            return Err(Over::Told(CloseCode::Violation, text));
+        }
+        let mut more = true;
+        while more && outbox.has_room() {
+            let (end, local, out) = (&mut self.end, self.local, &mut link.out);
+            more = outbox.put(|into| {
+                let peer = end.transmit(now, session, out, into)?;
+                Some(Route { peer: Some(peer), local })
+            });
+        }
+        link.scheduled = more;
+        let wanted = self.end.next_timeout().min(session.next_timeout());
+        let waits = !link.out.is_empty() || session.has_waiting_replies();
+        let idle = !waits && self.end.is_idle();
+        drop(state);
+        let lost = self.end.statistics().lost;
+        let lost = lost - std::mem::replace(&mut self.lost, lost);
+        self.desk.count_assembly(self.end.assembling());
+        Ok(Settled { wanted, lost, more, idle })
+    }
+
+    /// The link is over. The last datagram, if the client is told, goes into `outbox`.
+    pub(super) fn finish(mut self, now: Time, over: &Over, outbox: &mut Outbox) {
+        match over {
+            Over::Silently(_) => {}
+            Over::Closed(code) => {
+                self.desk.closed_by_client(*code);
+            }
+            Over::Told(code, text) if !self.desk.server.dead.load(Ordering::Acquire) => {
+                self.say_close(now, *code, text, outbox);
+            }
+            Over::Told(..) => {}
+        }
+    }
+
+    fn say_close(&mut self, now: Time, code: CloseCode, text: &str, outbox: &mut Outbox) {
+        let mut state = self.desk.cell.lock();
+        let CellState { session, link, .. } = &mut *state;
+        let Some(link) = link.as_mut().filter(|link| link.number == self.desk.link) else { return };
+        put_close(code, text, link.out.small());
+        let mut left = true;
+        while left && outbox.has_room() {
+            let (end, local, out) = (&mut self.end, self.local, &mut link.out);
+            left = outbox.put(|into| {
+                let peer = end.transmit(now, session, out, into)?;
+                Some(Route { peer: Some(peer), local })
+            });
+        }
+    }
+}
+
+impl Drop for ServerLink {
+    /// However the task ends: the session goes on without this link, and the budget has its bytes back.
+    fn drop(&mut self) {
+        self.desk.detach();
+    }
+}
+
+/// Shared bytes with this content, in memory that is used again when nobody has a part of it any more.
+#[inline]
+fn share(bytes: &[u8], memory: &mut BytesMut) -> Bytes {
+    memory.extend_from_slice(bytes);
+    memory.split().freeze()
+}
+
+impl From<Ended> for Over {
+    fn from(ended: Ended) -> Over {
+        match ended {
+            Ended::Closed { code, .. } => Over::Closed(code),
+            Ended::Violation(what) => Over::Told(CloseCode::Violation, what.to_owned()),
+            Ended::Malformed(error) => Over::Told(CloseCode::Violation, error.to_string()),
+            Ended::Silent => Over::Silently("the peer is silent"),
+            Ended::Stalled => {
+                Over::Told(CloseCode::Violation, "a large message does not go on".to_owned())
+            }
+            Ended::Unknown => Over::Silently("the client does not know the link"),
+        }
+    }
+}
+
+impl From<Violation> for Over {
+    fn from(violation: Violation) -> Over {
+        Ended::from(violation).into()
+    }
+}
