@@ -16,6 +16,7 @@ mod replay;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -295,33 +296,6 @@ impl ServerSession {
             self.records.insert(seq, Record::answered(status, body));
         }
         frame::put_reply(seq, status, text.as_bytes(), out.small());
-    }
-
-    /// A call under maybe: no record, only a window of numbers against repeats.
-    fn admit_unrecorded(
-        &mut self,
-        call: &Call<'_>,
-        target: Target<'_>,
-        out: &mut SendBuffer,
-    ) -> Result<Admission, Violation> {
-        if call.seq > self.max.saturating_add(MAX_JUMP) {
-            return Err(Violation("a call number far ahead"));
-        }
-        if !self.replay.insert(call.seq) && !cfg_canary!("maybe_without_replay_window") {
-            return Ok(Admission::Handled);
-        }
-        self.max = self.max.max(call.seq);
-        if let Some((code, text)) = self.refusal(call, 0) {
-            if !matches!(target, Target::Method { oneway: true, .. }) {
-                let status = ReplyStatus::Failed(code);
-                out.mark_once();
-                frame::put_reply(call.seq, status, text.as_bytes(), out.small());
-            }
-            return Ok(Admission::Handled);
-        }
-        self.unrecorded += 1;
-        self.budget.begin();
-        Ok(Admission::Run)
     }
 
     /// Why a call that could run is not begun, if it is not.

@@ -77,7 +77,8 @@ impl Acks {
     /// The floor was just sent with a call, which is sent again if it is lost, or is not.
     #[inline]
     pub(super) fn floor_was_sent(&mut self, once: bool) {
-        if !self.unsent.is_empty() && !(self.datagrams && once) {
+        let told = !(self.datagrams && once);
+        if told && !self.unsent.is_empty() {
             let floor = self.finished.floor();
             if self.datagrams {
                 self.told.extend(self.unsent.iter().filter(|&&seq| seq < floor));

@@ -365,11 +365,6 @@ impl Channel {
         }
     }
 
-    /// Whether nothing is in flight, to be sent again or owed.
-    pub(super) fn is_idle(&self) -> bool {
-        !self.sent.awaits() && !self.has_again() && self.control.is_empty() && self.acks.owed == 0
-    }
-
     /// Whether something that was sent is not acknowledged.
     pub(super) fn awaits(&self) -> bool {
         self.sent.awaits() || self.has_again()

@@ -185,7 +185,7 @@ impl Controller {
     }
 
     /// Bytes per second.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn pacing_rate(&self) -> u64 {
         self.rate
     }

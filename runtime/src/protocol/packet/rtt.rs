@@ -90,13 +90,13 @@ impl Rtt {
     }
 
     /// The mean deviation from it.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn variation(&self) -> Duration {
         self.variation
     }
 
     /// The shortest sample.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn min(&self) -> Duration {
         self.min
     }

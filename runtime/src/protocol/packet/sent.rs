@@ -117,11 +117,6 @@ impl SentDatagrams {
     }
 
     #[inline]
-    pub(super) fn largest_acked(&self) -> Option<u64> {
-        self.largest_acked
-    }
-
-    #[inline]
     pub(super) fn last_eliciting(&self) -> Time {
         self.last_eliciting
     }
