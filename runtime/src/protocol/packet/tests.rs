@@ -1,5 +1,6 @@
 //! Both ends of a link over a virtual path: what arrives, how many datagrams it takes, and what a bad path does to it.
 
+mod conversation;
 mod hostile;
 mod path;
 
