@@ -20,7 +20,6 @@ use tokio::net::TcpStream;
 use crate::address::Address;
 use crate::limits::Limits;
 #[cfg(feature = "sim")]
-#[allow(unused_imports, reason = "the simulated network comes next")]
 pub(crate) use datagrams::BATCH;
 pub(crate) use datagrams::{Binding, Datagrams, Inbox, Received, Route, Side};
 pub(crate) use udp::dropped_by_kernel;

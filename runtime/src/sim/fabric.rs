@@ -3,6 +3,7 @@
 //! All of it is one state behind one lock, changed by the streams, by the scenario and by chance. Whoever must be woken
 //! is woken after the lock is free, in an order that the run's seed determines.
 
+mod datagrams;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +13,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+pub(super) use datagrams::SocketId;
+use datagrams::Sockets;
 
 use super::faults::{Faults, NetworkCounts, one_in};
 use super::pipe::Pipe;
@@ -51,6 +55,9 @@ pub(super) struct State {
     hosts: Vec<Host>,
     listeners: BTreeMap<(HostId, u16), Port>,
     connections: BTreeMap<u64, Connection>,
+    sockets: Sockets,
+    /// The last port that a client was moved to.
+    last_rebound: u16,
     made: u64,
     /// Directions in which nothing arrives.
     blocked: BTreeSet<(HostId, HostId)>,
@@ -116,6 +123,8 @@ impl Fabric {
             hosts: Vec::new(),
             listeners: BTreeMap::new(),
             connections: BTreeMap::new(),
+            sockets: Sockets::default(),
+            last_rebound: 0,
             made: 0,
             blocked: BTreeSet::new(),
             late: Vec::new(),
@@ -183,6 +192,7 @@ impl State {
         self.hosts[host].power = power;
         self.hosts[host].number += 1;
         self.listeners.retain(|(at, _), _| *at != host);
+        self.sockets.close_all(host);
         let tells = self.now + self.faults.draw_delay(&mut self.rng);
         let State { connections, rng, woken, .. } = self;
         for connection in connections.values_mut() {

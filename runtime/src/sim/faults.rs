@@ -29,6 +29,16 @@ pub struct Faults {
     pub stall: RangeInclusive<Duration>,
     /// Of so many attempts to connect one is refused although somebody listens.
     pub refuse_one_in: u32,
+    /// Of so many datagrams one is lost. Those that are not may overtake each other, since each has its own `delay`,
+    /// and one in `stall_one_in` is held up alone.
+    pub lose_one_in: u32,
+    /// Of so many datagrams one arrives twice; the second copy may come as late as 200 delays after.
+    pub repeat_one_in: u32,
+    /// Of so many datagrams one arrives with a bit changed.
+    pub corrupt_one_in: u32,
+    /// Datagrams with more bytes vanish without a word; 0 if all pass. Paths of the Internet carry 1,200 nearly
+    /// everywhere and 548 everywhere.
+    pub largest_datagram: usize,
 }
 
 impl Faults {
@@ -43,10 +53,14 @@ impl Faults {
             stall_one_in: 0,
             stall: millisecond..=millisecond,
             refuse_one_in: 0,
+            lose_one_in: 0,
+            repeat_one_in: 0,
+            corrupt_one_in: 0,
+            largest_datagram: 0,
         }
     }
 
-    /// A bad network: a cut in 30 writes, and some of everything else.
+    /// A bad network: a cut in 30 writes, a loss in 10 datagrams, and some of everything else.
     #[must_use]
     pub fn rough() -> Faults {
         Faults {
@@ -56,6 +70,10 @@ impl Faults {
             stall_one_in: 50,
             stall: Duration::from_millis(20)..=Duration::from_millis(500),
             refuse_one_in: 10,
+            lose_one_in: 10,
+            repeat_one_in: 10,
+            corrupt_one_in: 50,
+            largest_datagram: 0,
         }
     }
 
@@ -100,6 +118,16 @@ pub struct NetworkCounts {
     pub crashes: u64,
     /// Nodes that were started.
     pub starts: u64,
+    /// Datagrams that were sent.
+    pub datagrams: u64,
+    /// Of these, those that were lost, those that came twice, and those that came changed.
+    pub lost: u64,
+    /// See [`lost`](NetworkCounts::lost).
+    pub repeated: u64,
+    /// See [`lost`](NetworkCounts::lost).
+    pub corrupted: u64,
+    /// Sockets that were seen at another address.
+    pub rebound: u64,
 }
 
 impl NetworkCounts {
@@ -115,6 +143,11 @@ impl NetworkCounts {
         self.stalls += other.stalls;
         self.crashes += other.crashes;
         self.starts += other.starts;
+        self.datagrams += other.datagrams;
+        self.lost += other.lost;
+        self.repeated += other.repeated;
+        self.corrupted += other.corrupted;
+        self.rebound += other.rebound;
     }
 }
 

@@ -4,16 +4,17 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::fabric::{EndId, Fabric, Incarnation};
+use super::fabric::{EndId, Fabric, Incarnation, SocketId};
 use crate::address::{Address, Host, HostPort};
 use crate::limits::Limits;
 use crate::transport::{
-    Accepting, Binding, Connecting, Listener, Network, Opening, Side, Stream, no_such_kind,
+    Accepting, Binding, Connecting, Datagrams, Inbox, Listener, Network, Opening, Route, Side,
+    Stream, no_such_kind,
 };
 
 /// The network from one node's place in it.
@@ -39,13 +40,36 @@ impl HostNetwork {
         Ok(SimStream::open(self.fabric.clone(), end))
     }
 
+    fn bind(&self, address: &Address, side: Side) -> io::Result<Box<dyn Datagrams>> {
+        let Address::Udp(place) = address else { return Err(no_such_kind()) };
+        let (host, port) = named(place)?;
+        let bound = match side {
+            Side::Client { choice: 0 } => {
+                self.fabric.with(|state| state.bind(self.node, 0, Some((host, port))))
+            }
+            // A host of this network has one address.
+            Side::Client { .. } => Err(io::ErrorKind::NotFound.into()),
+            Side::Server => {
+                self.check_own(host)?;
+                self.fabric.with(|state| state.bind(self.node, port, None))
+            }
+        };
+        let (socket, port) = bound?;
+        let (fabric, name) = (self.fabric.clone(), self.name.clone());
+        Ok(Box::new(SimSocket { fabric, socket, name, port, arrival: None }))
+    }
+
+    fn check_own(&self, host: &str) -> io::Result<()> {
+        if host == &*self.name {
+            return Ok(());
+        }
+        let text = format!("this node is `{}`, and listens at `{}:…` only", self.name, self.name);
+        Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text))
+    }
+
     fn open(&self, address: &Address) -> io::Result<Box<dyn Listener>> {
         let (host, port) = place(address)?;
-        if host != &*self.name {
-            let text =
-                format!("this node is `{}`, and listens at `{}:…` only", self.name, self.name);
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
-        }
+        self.check_own(host)?;
         let port = self.fabric.with(|state| state.listen(self.node, port))?;
         let (fabric, node, name) = (self.fabric.clone(), self.node, self.name.clone());
         Ok(Box::new(SimListener { fabric, node, name, port }))
@@ -61,8 +85,8 @@ impl Network for HostNetwork {
         Box::pin(async move { self.open(address) })
     }
 
-    fn datagrams<'a>(&'a self, _: &'a Address, _: Side, _: &'a Limits) -> Binding<'a> {
-        Box::pin(async { Err(no_such_kind()) })
+    fn datagrams<'a>(&'a self, address: &'a Address, side: Side, _: &'a Limits) -> Binding<'a> {
+        Box::pin(async move { self.bind(address, side) })
     }
 }
 
@@ -108,15 +132,6 @@ impl SimStream {
     fn open(fabric: Arc<Fabric>, end: EndId) -> Stream {
         Stream::Other(Box::new(SimStream { fabric, end, arrival: None }))
     }
-
-    /// Whether the moment is there; else the task is woken when it is.
-    fn poll_arrival(&mut self, cx: &mut Context<'_>, moment: Instant) -> Poll<()> {
-        let arrival = self.arrival.get_or_insert_with(|| Box::pin(sleep_until(moment)));
-        if arrival.deadline() != moment {
-            arrival.as_mut().reset(moment);
-        }
-        arrival.as_mut().poll(cx)
-    }
 }
 
 impl AsyncRead for SimStream {
@@ -131,7 +146,7 @@ impl AsyncRead for SimStream {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(result)) => Poll::Ready(result),
             Poll::Ready(Err(moment)) => {
-                if this.poll_arrival(cx, moment).is_ready() {
+                if poll_arrival(&mut this.arrival, cx, moment).is_ready() {
                     // The clock may have moved while we asked.
                     cx.waker().wake_by_ref();
                 }
@@ -182,11 +197,74 @@ impl Drop for SimStream {
     }
 }
 
+/// A socket for datagrams.
+struct SimSocket {
+    fabric: Arc<Fabric>,
+    socket: SocketId,
+    name: Arc<str>,
+    port: u16,
+    /// Until the next datagram arrives.
+    arrival: Option<Pin<Box<Sleep>>>,
+}
+
+impl Datagrams for SimSocket {
+    fn address(&self) -> Address {
+        Address::Udp(HostPort { host: Host::Name(self.name.clone()), port: self.port })
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
+        loop {
+            let found = self.fabric.with(|state| state.poll_receive(self.socket, cx, inbox));
+            match found {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(result)) => return Poll::Ready(result),
+                Poll::Ready(Err(moment)) => ready!(poll_arrival(&mut self.arrival, cx, moment)),
+            }
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        _: &mut Context<'_>,
+        route: Route,
+        bytes: &[u8],
+        segment: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.fabric.with(|state| state.poll_send(self.socket, route.peer, bytes, segment))
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        self.fabric.with(|state| state.unbind(self.socket));
+    }
+}
+
+/// Whether the moment is there; else the task is woken when it is.
+fn poll_arrival(
+    arrival: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+    moment: Instant,
+) -> Poll<()> {
+    let arrival = arrival.get_or_insert_with(|| Box::pin(sleep_until(moment)));
+    if arrival.deadline() != moment {
+        arrival.as_mut().reset(moment);
+    }
+    arrival.as_mut().poll(cx)
+}
+
 /// Host name and port of an address.
 fn place(address: &Address) -> io::Result<(&str, u16)> {
     match address {
-        Address::Tcp(HostPort { host: Host::Name(name), port }) => Ok((name, *port)),
-        _ => Err(io::Error::new(
+        Address::Tcp(place) => named(place),
+        _ => Err(no_such_kind()),
+    }
+}
+
+fn named(place: &HostPort) -> io::Result<(&str, u16)> {
+    match &place.host {
+        Host::Name(name) => Ok((name, place.port)),
+        Host::Ip(_) => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "the simulated network knows hosts by their names: `tcp://server:1`",
         )),

@@ -23,6 +23,8 @@ pub(super) enum Event {
     Closed { connection: u64, by: Arc<str> },
     Blocked { from: Arc<str>, to: Arc<str> },
     Healed,
+    Thrown { from: Arc<str>, to: Arc<str>, bytes: usize, digest: u64, lost: bool },
+    Rebound(Arc<str>),
     Called { key: u64, semantics: Semantics },
     Ran { key: u64, run: u32 },
     Told { key: u64, told: String },
@@ -58,7 +60,7 @@ impl Trace {
         self.events += 1;
         let last = match event {
             Event::Received { .. } => return,
-            Event::Sent { .. } => &mut self.traffic,
+            Event::Sent { .. } | Event::Thrown { .. } => &mut self.traffic,
             _ => &mut self.deeds,
         };
         if last.len() == KEPT_EVENTS {
@@ -113,6 +115,11 @@ impl fmt::Display for Event {
             Event::Closed { connection, by } => write!(f, "#{connection} is closed by {by}"),
             Event::Blocked { from, to } => write!(f, "nothing arrives from {from} at {to}"),
             Event::Healed => f.write_str("the network is healed"),
+            Event::Thrown { from, to, bytes, lost, .. } => {
+                let lost = if *lost { ", lost" } else { "" };
+                write!(f, "{from} -> {to}  datagram of {bytes} bytes{lost}")
+            }
+            Event::Rebound(host) => write!(f, "the clients on {host} have other addresses"),
             Event::Called { key, semantics } => write!(f, "call {key:#x} ({semantics})"),
             Event::Ran { key, run } => write!(f, "call {key:#x} runs, for the {run}. time"),
             Event::Told { key, told } => write!(f, "call {key:#x} ends: {told}"),

@@ -107,7 +107,7 @@ impl World {
         ended.node.kill();
     }
 
-    /// Holds everything between two hosts, both ways, until [`heal`](World::heal).
+    /// Holds everything between two hosts, both ways (datagrams are lost), until [`heal`](World::heal).
     pub fn partition(&self, a: &str, b: &str) {
         self.partition_one_way(a, b);
         self.partition_one_way(b, a);
@@ -126,6 +126,12 @@ impl World {
     /// Breaks all connections between two hosts; of the bytes in flight any first part arrives. Gives their number.
     pub fn cut(&self, a: &str, b: &str) -> usize {
         self.shared.fabric.with(|state| state.cut_between(a, b))
+    }
+
+    /// The clients on this host are seen at other addresses from now on, as behind a router that has forgotten them.
+    /// Concerns `udp://` only; what is on its way to the old addresses is lost.
+    pub fn rebind(&self, host: &str) {
+        self.shared.fabric.with(|state| state.rebind(host));
     }
 
     /// What goes wrong by itself from now on.
