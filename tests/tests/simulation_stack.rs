@@ -7,9 +7,9 @@ use std::sync::Once;
 use std::thread;
 
 use farcall::sim::oracle::Counts;
-use farcall::sim::{Failure, NetworkCounts, Run, Sim, seeds};
+use farcall::sim::{Failure, Faults, NetworkCounts, Run, Sim, seeds};
 
-use scenario::{Mode, Tally};
+use scenario::{Link, Mode, Tally};
 
 #[path = "simulation_stack/scenario.rs"]
 mod scenario;
@@ -27,7 +27,23 @@ struct Sum {
 
 #[test]
 fn promises_hold_over_a_thousand_seeds() {
-    let all = seeds(0..SEEDS);
+    let (sum, alone) = sum(SEEDS, run);
+    if !alone {
+        sum.check();
+    }
+}
+
+#[test]
+fn promises_hold_over_datagrams() {
+    let (sum, alone) = sum(UDP_SEEDS, run_over_udp);
+    if !alone {
+        sum.check_datagrams();
+    }
+}
+
+/// All runs together, and whether there was but one.
+fn sum(count: u64, run: fn(u64) -> Result<Run<Tally>, Box<Failure>>) -> (Sum, bool) {
+    let all = seeds(0..count);
     let alone = all.end - all.start == 1;
     let halves = thread::scope(|scope| {
         let run_half = |half: u64| {
@@ -46,9 +62,7 @@ fn promises_hold_over_a_thousand_seeds() {
         }
     }
     sum.print();
-    if !alone {
-        sum.check();
-    }
+    (sum, alone)
 }
 
 #[test]
@@ -57,6 +71,8 @@ fn a_seed_does_the_same_twice() {
         let (once, twice) = (run(seed).expect("it holds"), run(seed).expect("it holds"));
         assert_eq!(once.events, twice.events, "I16: seed {seed}");
         assert_eq!(once.trace_hash, twice.trace_hash, "I16: seed {seed}");
+        let both = [(); 2].map(|()| run_over_udp(seed).expect("it holds"));
+        assert_eq!(both[0].trace_hash, both[1].trace_hash, "I16: seed {seed} over datagrams");
     }
 }
 
@@ -66,7 +82,18 @@ fn run(seed: u64) -> Result<Run<Tally>, Box<Failure>> {
     Sim::new(seed)
         .faults(mode.faults(seed))
         .replay("cargo test -p farcall-tests --test simulation_stack promises_hold")
-        .try_run(async |world| scenario::run(world, mode).await)
+        .try_run(async |world| scenario::run(world, mode, Link::Tcp).await)
+}
+
+fn run_over_udp(seed: u64) -> Result<Run<Tally>, Box<Failure>> {
+    hide_planned_panics();
+    let mode = Mode::of(seed);
+    let largest_datagram = if seed % 5 == 0 { 800 } else { 0 };
+    let lose_one_in = [0, 100, 10, 4][(seed / 4 % 4) as usize];
+    Sim::new(seed)
+        .faults(Faults { lose_one_in, largest_datagram, ..mode.faults(seed) })
+        .replay("cargo test -p farcall-tests --test simulation_stack promises_hold_over_datagrams")
+        .try_run(async |world| scenario::run(world, mode, Link::Udp).await)
 }
 
 impl Sum {
@@ -81,6 +108,25 @@ impl Sum {
 
     fn print(&self) {
         println!("{} runs\n{:#?}\n{:#?}\n{:#?}", self.runs, self.calls, self.network, self.tally);
+    }
+
+    fn check_datagrams(&self) {
+        for (kind, least) in [("ok", 20_000), ("method error", 500), ("panicked", 500)] {
+            let count = self.tally.get(kind).copied().unwrap_or(0);
+            assert!(count >= least, "only {count} calls ended as `{kind}`");
+        }
+        let network = &self.network;
+        for (what, count, least) in [
+            ("datagrams", network.datagrams, 100_000),
+            ("lost", network.lost, 10_000),
+            ("repeated", network.repeated, 5_000),
+            ("corrupted", network.corrupted, 1_000),
+            ("other addresses", network.rebound, 200),
+            ("crashes", network.crashes, 1_000),
+        ] {
+            assert!(count >= least, "only {count} {what}");
+        }
+        assert_eq!(self.tally.get("other"), None, "an error that no fault explains");
     }
 
     /// The runs were not empty: everything that can go wrong did, many times.
@@ -133,5 +179,6 @@ fn hide_planned_panics() {
 
 /// Seeds that are run twice more.
 const REPEATED: u64 = 40;
-/// Runs in every CI run.
+/// Runs in every CI run, over streams and over datagrams.
+const UDP_SEEDS: u64 = 400;
 const SEEDS: u64 = 1000;
