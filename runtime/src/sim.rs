@@ -5,6 +5,9 @@
 //! minutes of timeouts take milliseconds. Everything is drawn from one seed: a run that fails is run again by its seed
 //! and does the same, event by event.
 //!
+//! Nodes listen at `tcp://host:port` or `udp://host:port`, with the names of hosts. [`Faults`] says what the network does
+//! to the streams of the one and to the datagrams of the other.
+//!
 //! A [`Ledger`] holds what handlers and callers say against the promises of [`Semantics`](crate::Semantics): no run
 //! twice under at-most-once, no run at all after "not executed", no answer without a run, no failure without a cause.
 //! That is checked while a run goes on and once more after it.
