@@ -142,8 +142,8 @@
 //! Names live in the node's [`Registry`]: `bind`, `rebind`, `unbind`, `lookup`, `list`. Calls
 //! follow the name. From outside the registry is an object like others, [`RemoteRegistry`] at
 //! `farcall/registry`, which anybody may read and whom the program [allows](Registry::allow_remote)
-//! may change. An address is a [`Url`]: `tcp://host:port/name`, or `mem://node/name` inside one
-//! process.
+//! may change. An address is a [`Url`]: `tcp://host:port/name`, `udp://host:port/name`, or
+//! `mem://node/name` inside one process.
 //!
 //! In a handler, [`Context::current`] says who calls, which call this is, how long the caller
 //! waits, and whether it has given up.
@@ -156,11 +156,24 @@
 //! page of [`remote`](macro@remote) shows a whole expansion. Adding, removing and reordering
 //! methods never reroutes a call; a changed signature is [`CallError::NoSuchMethod`].
 //!
+//! # Over UDP
+//!
+//! `udp://host:port/name` works wherever `tcp://` does, with the same proxies, promises and errors.
+//! What is lost is sent again, except under *maybe*; what comes twice is seen. The differences:
+//!
+//! - a message is at most [`Limits::datagram_message`] long, 1 MiB; a longer one is
+//!   [`CallError::TooLarge`], and did not run. [`Limits::datagram`] is the size of a datagram;
+//! - calls begin in any order;
+//! - all clients of a socket are served by one task, so that methods that compute for long should be
+//!   marked `#[remote(spawn)]`;
+//! - a checksum sees what the network damages, not what an attacker on the path changes.
+//!
+//! [`Node::statistics`] counts datagrams: sent, received, lost, refused, and dropped by the kernel.
+//!
 //! # Limits of this version
 //!
-//! No encryption and no authentication: use it where the network is trusted. `udp://`, groups,
-//! references to objects as values, and `exactly_once` are not in it; what needs them is a clear
-//! error.
+//! No encryption and no authentication: use it where the network is trusted. Groups, references to
+//! objects as values, and `exactly_once` are not in it; what needs them is a clear error.
 
 #[macro_use]
 mod canary;

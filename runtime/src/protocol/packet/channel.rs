@@ -382,6 +382,11 @@ impl Channel {
         self.pieces.bytes()
     }
 
+    /// A round trip takes no longer than this, as far as anybody knows yet.
+    pub(super) fn guess_rtt(&mut self, most: Duration) {
+        self.rtt = Rtt::guessed(most.min(LONGEST_GUESS));
+    }
+
     pub(super) fn rtt(&self) -> &Rtt {
         &self.rtt
     }
@@ -413,6 +418,8 @@ fn body(frame: &[u8]) -> &[u8] {
 const SUM: usize = 4;
 /// One number of 2 to the power of this is left out.
 const SKIPPED_BITS: u32 = 9;
+/// Longest round trip that is believed without a sample.
+const LONGEST_GUESS: Duration = Duration::from_millis(333);
 /// Vectors that are kept for the next datagrams.
 const SPARE: usize = 64;
 /// Bytes of the channel's own frames that wait: more are not said, since who asks so often asks again.

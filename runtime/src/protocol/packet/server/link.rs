@@ -36,6 +36,8 @@ pub(crate) struct ServerEnd {
     confirmed: bool,
     /// When something came last, or the link was made.
     heard: Time,
+    /// When WELCOME was sent, until the client's first datagram has shown how long a round trip takes at most.
+    welcomed: Option<Time>,
 }
 
 /// An address from which datagrams of the link came, and which has not shown that it receives.
@@ -91,6 +93,7 @@ impl ServerEnd {
             challenges: 0,
             confirmed: validated,
             heard: now,
+            welcomed: Some(now),
         }
     }
 
@@ -112,6 +115,9 @@ impl ServerEnd {
             return false;
         }
         self.heard = now;
+        if let Some(welcomed) = self.welcomed.take() {
+            self.channel.guess_rtt(now.since(welcomed));
+        }
         self.confirmed |= from == self.address;
         if from != self.address {
             self.moved(now, from, size);
