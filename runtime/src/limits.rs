@@ -82,6 +82,10 @@ pub struct Limits {
     /// Clients over `udp://` that may open a link before they have shown that they receive at their address. 64; beyond,
     /// the server keeps nothing for a client until it has sent a cookie back.
     pub unvalidated_links: usize,
+    /// For a bench only: whoever lost a datagram sends everything behind it again as well. The loss bench shows what
+    /// that costs.
+    #[doc(hidden)]
+    pub go_back_n: bool,
 }
 
 impl Default for Limits {
@@ -117,6 +121,7 @@ impl Default for Limits {
             datagram_message: 1 << 20,
             receive_buffer: 4 << 20,
             unvalidated_links: 64,
+            go_back_n: false,
         }
     }
 }

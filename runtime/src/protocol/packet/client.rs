@@ -25,8 +25,6 @@ pub(crate) struct ClientEnd {
     limits: Arc<Limits>,
     nonce: u64,
     stage: Stage,
-    /// For comparison only; see [`ChannelConfig`].
-    go_back: bool,
     rejected: u64,
     /// Frames were taken, and who wrote them was not told yet.
     took: bool,
@@ -76,17 +74,12 @@ impl ClientEnd {
             next: now,
         };
         let stage = Stage::Greeting(Box::new(greeting));
-        ClientEnd { limits, nonce, stage, go_back: false, rejected: 0, took: false }
+        ClientEnd { limits, nonce, stage, rejected: 0, took: false }
     }
 
     /// Room for frames in the largest datagram that a client with these limits sends, in bytes.
     pub(crate) fn room(limits: &Limits) -> usize {
         datagram_size(limits, u64::MAX) - DATA_OVERHEAD
-    }
-
-    /// For comparison only: after a loss everything that was sent later is sent again as well.
-    pub(crate) fn go_back(&mut self, go_back: bool) {
-        self.go_back = go_back;
     }
 
     /// Handles one received datagram; what is not of this link is dropped.
@@ -168,7 +161,7 @@ impl ClientEnd {
             most_probes: None,
             progress_timeout: limits.progress_timeout,
             seed: self.nonce ^ link,
-            go_back: self.go_back,
+            go_back: limits.go_back_n,
         };
         let message = max_message(limits);
         let pieces = Pieces::new(PieceLimits {

@@ -75,7 +75,7 @@ impl ServerEnd {
             most_probes: Some(MOST_PROBES),
             progress_timeout: limits.progress_timeout,
             seed: cookies.make(Time::ZERO, from, link),
-            go_back: false,
+            go_back: limits.go_back_n,
         };
         let message = max_message(&limits);
         let pieces = Pieces::new(PieceLimits {
