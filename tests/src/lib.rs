@@ -1,6 +1,10 @@
 //! Helpers that the tests and the tour share.
 
+pub mod datagram_proxy;
 pub mod failure_table;
 pub mod fault_proxy;
+pub mod link;
+pub mod random;
 pub mod raw;
+pub mod raw_datagram;
 pub mod service;

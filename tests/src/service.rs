@@ -141,6 +141,18 @@ pub struct Summary {
     pub repeated: usize,
 }
 
+/// What carries the calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// A stream.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Every transport over sockets.
+pub const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
+
 /// The three semantics that need no store.
 pub const SEMANTICS: [Semantics; 3] =
     [Semantics::Maybe, Semantics::AtLeastOnce, Semantics::AtMostOnce];
@@ -403,7 +415,15 @@ impl Server {
     /// # Panics
     /// If the system gives no thread or no port.
     pub async fn start(limits: Limits, log: &Arc<Log>) -> Server {
-        Server::start_at("tcp://127.0.0.1:0", limits, log).await
+        Server::start_over(Transport::Tcp, limits, log).await
+    }
+
+    /// As [`start`](Server::start), over this transport.
+    ///
+    /// # Panics
+    /// If the system gives no thread or no port.
+    pub async fn start_over(transport: Transport, limits: Limits, log: &Arc<Log>) -> Server {
+        Server::start_at(&transport.anywhere(), limits, log).await
     }
 
     /// As [`start`](Server::start), at a given place.
@@ -460,21 +480,44 @@ impl Drop for Server {
     }
 }
 
-/// The URL of the worker behind an address.
-#[must_use]
-pub fn work_at(address: SocketAddr) -> String {
-    format!("tcp://{address}/work")
+impl Transport {
+    /// Its part of a URL.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        }
+    }
+
+    /// Any free port of loopback.
+    #[must_use]
+    pub fn anywhere(self) -> String {
+        format!("{}://127.0.0.1:0", self.scheme())
+    }
+
+    /// The URL of the worker behind an address.
+    #[must_use]
+    pub fn work_at(self, address: SocketAddr) -> String {
+        format!("{}://{address}/work", self.scheme())
+    }
 }
 
-/// The socket address that a TCP listener has.
+/// The URL of the worker behind a TCP address.
+#[must_use]
+pub fn work_at(address: SocketAddr) -> String {
+    Transport::Tcp.work_at(address)
+}
+
+/// The socket address that a listener on a socket has.
 ///
 /// # Panics
-/// If it is no TCP listener.
+/// If it is none.
 #[must_use]
 pub fn socket_address(address: &Address) -> SocketAddr {
     let text = address.to_string();
-    let place = text.strip_prefix("tcp://").unwrap_or(&text);
-    place.parse().expect("a TCP listener has an address in numbers")
+    let place = text.split_once("://").map_or(&text[..], |(_, place)| place);
+    place.parse().expect("a listener on a socket has an address in numbers")
 }
 
 /// Begins to count panics, as [`Server::start`] does.

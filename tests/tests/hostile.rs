@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use farcall::{Limits, Proxy as _, Semantics};
 use farcall_tests::fault_proxy::FrameKind;
+use farcall_tests::random::Random;
 use farcall_tests::raw::{self, Raw, frame, varint};
 use farcall_tests::service::{
     Log, SEMANTICS, Server, Summary, WorkProxy, call, client, order, panics, within,
@@ -27,22 +28,6 @@ async fn scene() -> (Server, WorkProxy, Arc<Log>) {
     let server = Server::start(limits, &log).await;
     let work = client(server.url(), Limits::default()).await.expect("bound");
     (server, work, log)
-}
-
-/// Numbers that look random and follow from a seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn bytes(&mut self, length: u64) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
-    }
 }
 
 /// Frames that no server accepts from a client with a session, each with the reason.
@@ -190,26 +175,26 @@ async fn a_session_of_another_is_not_given_away() {
 
 /// One hostile connection: a bad beginning, a bad frame in a session, or noise.
 async fn attack(address: SocketAddr, number: u64) {
-    let mut random = Random(number);
+    let mut random = Random::new(number);
     let Ok(mut peer) = Raw::connect(address).await else { return };
     let (beginnings, frames) = (bad_beginnings(), bad_frames());
-    let pick = random.next() as usize;
+    let pick = random.draw() as usize;
     // What the server does to it is its own affair: it may be cut off in the middle of a write.
     let _ = match number % 4 {
         0 => peer.send(&beginnings[pick % beginnings.len()].1).await,
         1 => {
-            let length = 1 + random.next() % 300;
+            let length = 1 + random.draw() % 300;
             peer.send(&random.bytes(length)).await
         }
         2 => {
             let _ = peer.send(&raw::hello(1)).await;
-            let length = 1 + random.next() % 300;
+            let length = 1 + random.draw() % 300;
             peer.send(&random.bytes(length)).await
         }
         _ => {
             let _ = peer.send(&raw::hello(1)).await;
             let bad = &frames[pick % frames.len()].1;
-            let cut = 1 + random.next() as usize % bad.len();
+            let cut = 1 + random.draw() as usize % bad.len();
             peer.send(&bad[..cut]).await
         }
     };

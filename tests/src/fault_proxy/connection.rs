@@ -13,6 +13,7 @@ use tokio::time;
 
 use super::frame::{Frame, Splitter};
 use super::{Direction, Fault, Faults, FrameKind, Orders, Shared, Trap, lock};
+use crate::random::Random;
 
 /// Serves one client until it, its server, or a fault ends the connection. `born` are the orders
 /// when it was accepted: only what changed since concerns it.
@@ -212,7 +213,7 @@ impl<'a> Pump<'a> {
         } else {
             return None;
         };
-        Some(Verdict { fault, pick: random.next(), reset: random.one_in(2) })
+        Some(Verdict { fault, pick: random.draw(), reset: random.one_in(2) })
     }
 
     async fn inflict(&mut self, verdict: Verdict, frame: Frame) -> Result<(), Ending> {
@@ -332,40 +333,6 @@ impl<'a> Pump<'a> {
 
 fn by_peers(_: io::Error) -> Ending {
     Ending::ByPeers
-}
-
-/// Numbers that look random and follow from a seed (splitmix64).
-#[derive(Default)]
-struct Random {
-    seed: Option<u64>,
-    state: u64,
-}
-
-impl Random {
-    /// Begins anew if the seed is another than before; streams of one seed differ.
-    fn seed(&mut self, seed: u64, stream: u64) {
-        if self.seed != Some(seed) {
-            self.seed = Some(seed);
-            self.state = seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95);
-        }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below `bound`, which is not 0.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
-    }
-
-    /// True for one of `count` draws; never for 0.
-    fn one_in(&mut self, count: u32) -> bool {
-        count > 0 && self.below(u64::from(count)) == 0
-    }
 }
 
 /// CALLs that each connection remembers for replays.

@@ -40,6 +40,14 @@ impl FrameKind {
     pub const LOOKUP: FrameKind = FrameKind(14);
     /// What is bound to it.
     pub const BOUND: FrameKind = FrameKind(15);
+    /// Datagrams that arrived; only in datagrams.
+    pub const ACK: FrameKind = FrameKind(16);
+    /// A piece of a large message; only in datagrams.
+    pub const PIECE: FrameKind = FrameKind(17);
+    /// Are you at this address? Only in datagrams.
+    pub const PATH_CHALLENGE: FrameKind = FrameKind(18);
+    /// The answer to it; only in datagrams.
+    pub const PATH_RESPONSE: FrameKind = FrameKind(19);
 
     /// Whether a link may deliver such a frame twice. A handshake and the parts of a message belong
     /// to one link, which TCP keeps in order.

@@ -1,0 +1,145 @@
+//! A line plot as SVG: a few series over a few named places.
+
+use std::fmt::Write as _;
+
+/// One plot.
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    /// What the labels mean.
+    pub(crate) below: String,
+    pub(crate) labels: Vec<&'static str>,
+    pub(crate) scale: Scale,
+    pub(crate) series: Vec<Series>,
+}
+
+/// How values become heights.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// From zero.
+    Linear,
+    /// By powers of ten.
+    Logarithmic,
+}
+
+/// One line.
+pub(crate) struct Series {
+    pub(crate) name: &'static str,
+    pub(crate) colour: &'static str,
+    /// One for each label.
+    pub(crate) values: Vec<f64>,
+}
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 360.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 110.0;
+const TOP: f64 = 48.0;
+const BOTTOM: f64 = 56.0;
+
+impl Plot {
+    /// The picture.
+    pub(crate) fn svg(&self) -> String {
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+             font-family=\"sans-serif\" font-size=\"13\">\n\
+             <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n\
+             <text x=\"{LEFT}\" y=\"26\" font-size=\"16\" fill=\"#222222\">{}</text>\n",
+            self.title,
+        );
+        self.grid(&mut svg);
+        for series in &self.series {
+            self.line(series, &mut svg);
+        }
+        svg += "</svg>\n";
+        svg
+    }
+
+    fn grid(&self, svg: &mut String) {
+        for tick in self.ticks() {
+            let (y, end) = (self.y(tick), WIDTH - RIGHT);
+            let _ = writeln!(
+                svg,
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{end}\" y2=\"{y:.1}\" stroke=\"#dddddd\"/>\n\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555555\">{tick}</text>",
+                LEFT - 8.0,
+                y + 4.0,
+            );
+        }
+        for (position, label) in self.labels.iter().enumerate() {
+            let _ = writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">{label}</text>",
+                self.x(position),
+                HEIGHT - BOTTOM + 20.0,
+            );
+        }
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">{}</text>",
+            f64::midpoint(LEFT, WIDTH - RIGHT),
+            HEIGHT - 12.0,
+            self.below,
+        );
+    }
+
+    fn line(&self, series: &Series, svg: &mut String) {
+        let points: Vec<String> = (series.values.iter().enumerate())
+            .map(|(position, value)| format!("{:.1},{:.1}", self.x(position), self.y(*value)))
+            .collect();
+        let colour = series.colour;
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\"/>",
+            points.join(" "),
+        );
+        for (position, value) in series.values.iter().enumerate() {
+            let (x, y) = (self.x(position), self.y(*value));
+            let _ =
+                writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>");
+        }
+        let last = series.values.last().copied().unwrap_or_default();
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+            self.x(series.values.len() - 1) + 12.0,
+            self.y(last) + 4.0,
+            series.name,
+        );
+    }
+
+    fn x(&self, position: usize) -> f64 {
+        let step = (WIDTH - LEFT - RIGHT) / self.labels.len() as f64;
+        LEFT + step * (position as f64 + 0.5)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        let ticks = self.ticks();
+        let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
+        let share = match self.scale {
+            Scale::Linear => (value - low) / (high - low),
+            Scale::Logarithmic => (value / low).log10() / (high / low).log10(),
+        };
+        HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+    }
+
+    /// Where the lines of the grid are, from the lowest to the highest.
+    fn ticks(&self) -> Vec<f64> {
+        let values = self.series.iter().flat_map(|series| series.values.iter().copied());
+        let (least, most) = values
+            .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        match self.scale {
+            Scale::Linear => {
+                let rough = most / 4.0;
+                let power = 10_f64.powf(rough.log10().floor());
+                let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
+                let step = step.into_iter().find(|step| *step >= rough).unwrap_or(power * 10.0);
+                (0..=(most / step).ceil() as u32).map(|number| f64::from(number) * step).collect()
+            }
+            Scale::Logarithmic => {
+                let low = least.log10().floor() as i32;
+                let high = (most.log10().ceil() as i32).max(low + 1);
+                (low..=high).map(|power| 10_f64.powi(power)).collect()
+            }
+        }
+    }
+}
