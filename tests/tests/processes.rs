@@ -1,4 +1,5 @@
-//! Real processes: a server that is killed by SIGKILL under load and restarted on its port, fifty times.
+//! Real processes: a server that is killed by SIGKILL under load and restarted on its port, fifty times, over TCP and
+//! over UDP.
 //!
 //! Each execution is in the server's log file before it does anything. At the end every report that a caller got is
 //! held against the log of all runs of the server together.
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use farcall::{CallError, Limits, Proxy as _, Semantics};
 use farcall_tests::service::{
-    Answer, Report, SEMANTICS, WorkProxy, call, client, eventually, order, within,
+    Answer, Report, SEMANTICS, Transport, WorkProxy, call, client, eventually, order, within,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -107,9 +108,18 @@ async fn caller(work: WorkProxy, semantics: Semantics, progress: Arc<Progress>) 
 
 #[tokio::test]
 async fn a_server_that_is_killed_again_and_again_breaks_no_promise() {
+    kill_again_and_again(Transport::Tcp).await;
+}
+
+#[tokio::test]
+async fn a_server_over_udp_that_is_killed_again_and_again_breaks_no_promise() {
+    kill_again_and_again(Transport::Udp).await;
+}
+
+async fn kill_again_and_again(transport: Transport) {
     let began = Instant::now();
-    let log = LogFile::new("killed");
-    let mut process = Process::start("tcp://127.0.0.1:0", &log.0).await;
+    let log = LogFile::new(transport.scheme());
+    let mut process = Process::start(&transport.anywhere(), &log.0).await;
     let address = process.url.strip_suffix("/work").expect("its name").to_owned();
     let soon = Duration::from_millis(5);
     let limits = Limits { reconnect_min: soon, reconnect_max: soon, ..Limits::default() };
