@@ -4,6 +4,8 @@
 //! Run it with `cargo run --example tour`. This process is the client; it starts itself again as
 //! the server. It ends with an error if a promise of a semantics was broken.
 
+#[path = "tour/datagrams.rs"]
+mod datagrams;
 #[path = "tour/experiment.rs"]
 mod experiment;
 #[path = "tour/server.rs"]
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 
 use farcall_examples::report::Report;
 use farcall_examples::screen::Screen;
+use farcall_tests::service::Transport;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -55,19 +58,25 @@ async fn tour() -> Result<(), Box<dyn Error>> {
     screen.heading("1. The interface: all that a client and a server have in common");
     screen.quote(shop::source());
 
-    let server = Server::start(notes.clone(), 0).await?;
+    let server = Server::start(notes.clone(), [0, 0]).await?;
     screen.line("");
     screen.heading(&format!(
         "2. Calls from process {} to process {} at {}",
         std::process::id(),
         server.process_id(),
-        server.url(),
+        server.url(Transport::Tcp),
     ));
     calls(&screen, &server).await?;
+    screen.line(&format!(
+        "    The same object at {}, in datagrams a call:",
+        server.url(Transport::Udp)
+    ));
+    let datagrams::PerCall { back_to_back, alone } = datagrams::count(&server).await?;
+    screen.line(&format!("    {back_to_back:.2} back to back, {alone:.2} for a call on its own"));
 
     screen.line("");
     screen.heading(&format!(
-        "3. The experiment: {} calls of each semantics over links that drop, repeat and cut",
+        "3. The experiment: {} calls of each semantics over two links that drop, repeat and cut",
         experiment::CALLS,
     ));
     let began = Instant::now();
@@ -97,7 +106,7 @@ macro_rules! shown {
 
 /// The three ways to make a call.
 async fn calls(screen: &Screen, server: &Server) -> Result<(), Box<dyn Error>> {
-    let shop: ShopProxy = farcall::connect(server.url()).await?;
+    let shop: ShopProxy = farcall::connect(server.url(Transport::Tcp)).await?;
     let paid = |receipt: &shop::Receipt| {
         format!("receipt {} from process {}", receipt.call, receipt.process)
     };
@@ -125,12 +134,20 @@ fn show_call(screen: &Screen, call: &str, what: &dyn Display, took_ms: f64) {
 }
 
 fn show(screen: &Screen, findings: &Findings) {
-    let Findings { reports, cuts, lost, repeated, killed } = findings;
+    let Findings { reports, connections, datagrams, killed } = findings;
     screen.line(&format!(
-        "    The links: {cuts} cuts, {lost} messages lost, {repeated} repeated. The server, process \
-         {killed}, was killed",
+        "    TCP: {} cuts, {} messages lost, {} repeated. UDP: of {} datagrams {} lost, {} repeated,",
+        connections.cuts,
+        connections.lost,
+        connections.repeated,
+        datagrams.sent,
+        datagrams.lost,
+        datagrams.repeated,
     ));
-    screen.line("    halfway by SIGKILL, and another one took over its port.");
+    screen.line(&format!(
+        "    {} corrupted, all shuffled. The server, process {killed}, was killed halfway by SIGKILL.",
+        datagrams.corrupted,
+    ));
     for line in Report::HEADER {
         screen.line(&format!("    {line}"));
     }
@@ -164,8 +181,9 @@ impl Drop for Folder {
 }
 
 /// What a reader should see in the table.
-const NOTICE: [&str; 3] = [
+const NOTICE: [&str; 4] = [
     "Compare the last two columns: at_least_once sends again until it is answered, and so runs calls",
     "repeatedly; at_most_once sends again as well, but its server answers repeats from saved replies.",
+    "Over UDP, lost datagrams are sent again below the calls, and mostly suffice; none of maybe are.",
     "Where nobody can know whether a call ran, its caller is told just that: unknown.",
 ];

@@ -36,6 +36,8 @@ pub struct Fate {
 pub struct Report {
     /// What the method promised.
     pub semantics: Semantics,
+    /// What carried the calls, in three letters.
+    pub link: &'static str,
     /// Every call that was made.
     pub fates: Vec<Fate>,
     /// Requests that the client sent again.
@@ -57,16 +59,17 @@ impl Outcome {
 impl Report {
     /// The two lines above the rows.
     pub const HEADER: [&str; 2] = [
-        "                    |   the caller was told          |   the server ran it     | the client",
-        "              calls | answered unknown not executed  | never  once  repeatedly | sent again",
+        "                        |   the caller was told          |   the server ran it     | the client",
+        "                  calls | answered unknown not executed  | never  once  repeatedly | sent again",
     ];
 
     /// One row of the table.
     #[must_use]
     pub fn row(&self) -> String {
         format!(
-            "{:<13} {:>5} | {:>8} {:>7} {:>12}  | {:>5} {:>5}  {:>10} | {:>10}",
+            "{:<13} {:<3} {:>5} | {:>8} {:>7} {:>12}  | {:>5} {:>5}  {:>10} | {:>10}",
             self.semantics.name(),
+            self.link,
             self.fates.len(),
             self.ended(Outcome::Answered),
             self.ended(Outcome::Unknown),
@@ -86,8 +89,9 @@ impl Report {
             let culprits: Vec<_> = self.fates.iter().filter(|fate| is_broken(fate)).collect();
             if let Some(Fate { call, outcome, runs }) = culprits.first() {
                 broken.push(format!(
-                    "{}: {} calls {what}; call {call} ended {outcome:?}, runs: {runs}",
+                    "{} over {}: {} calls {what}; call {call} ended {outcome:?}, runs: {runs}",
                     self.semantics,
+                    self.link,
                     culprits.len(),
                 ));
             }
@@ -113,7 +117,8 @@ impl Report {
             Semantics::ExactlyOnce => forbid("did not run exactly once", &|fate| fate.runs != 1),
         }
         if self.semantics == Semantics::Maybe && self.resent > 0 {
-            broken.push(format!("{}: {} requests were sent again", self.semantics, self.resent));
+            let (semantics, link, resent) = (self.semantics, self.link, self.resent);
+            broken.push(format!("{semantics} over {link}: {resent} requests were sent again"));
         }
         broken
     }
@@ -133,7 +138,8 @@ mod tests {
 
     fn report(semantics: Semantics, fates: &[(Outcome, u64)], resent: u64) -> Report {
         let fate = |(&(outcome, runs), call)| Fate { call, outcome, runs };
-        Report { semantics, fates: fates.iter().zip(1..).map(fate).collect(), resent }
+        let fates = fates.iter().zip(1..).map(fate).collect();
+        Report { semantics, link: "udp", fates, resent }
     }
 
     fn broken(semantics: Semantics, fates: &[(Outcome, u64)]) -> String {
@@ -154,14 +160,17 @@ mod tests {
     fn a_second_run_is_broken_but_for_at_least_once() {
         let twice = [(Outcome::Answered, 1), (Outcome::Unknown, 2)];
         let sentence = "1 calls ran more than once; call 2 ended Unknown, runs: 2";
-        assert_eq!(broken(Semantics::Maybe, &twice), format!("maybe: {sentence}"));
-        assert_eq!(broken(Semantics::AtMostOnce, &twice), format!("at_most_once: {sentence}"));
+        assert_eq!(broken(Semantics::Maybe, &twice), format!("maybe over udp: {sentence}"));
+        assert_eq!(
+            broken(Semantics::AtMostOnce, &twice),
+            format!("at_most_once over udp: {sentence}")
+        );
     }
 
     #[test]
     fn a_maybe_that_was_sent_again_is_broken() {
         let report = report(Semantics::Maybe, &[(Outcome::Answered, 1)], 2);
-        assert_eq!(report.broken_promises(), ["maybe: 2 requests were sent again"]);
+        assert_eq!(report.broken_promises(), ["maybe over udp: 2 requests were sent again"]);
     }
 
     #[test]
@@ -189,7 +198,7 @@ mod tests {
         let fates = [(Outcome::Answered, 2), (Outcome::Unknown, 0), (Outcome::NotExecuted, 0)];
         let row = report(Semantics::AtLeastOnce, &fates, 7).row();
         let numbers: Vec<&str> = row.split([' ', '|']).filter(|word| !word.is_empty()).collect();
-        assert_eq!(numbers, ["at_least_once", "3", "1", "1", "1", "2", "0", "1", "7"]);
+        assert_eq!(numbers, ["at_least_once", "udp", "3", "1", "1", "1", "2", "0", "1", "7"]);
         let bars = |line: &str| line.match_indices('|').map(|(at, _)| at).collect::<Vec<_>>();
         assert_eq!(bars(&row), bars(Report::HEADER[0]));
         assert_eq!(bars(&row), bars(Report::HEADER[1]));

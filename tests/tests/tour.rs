@@ -22,13 +22,24 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
         "shop.pay(2).blocking()?",
         "shop.pay(3).start().await?",
         "receipt 3 from process",
+        "for a call on its own",
         "Every promise was kept.",
     ] {
         assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
     }
-    for semantics in ["maybe", "at_least_once", "at_most_once"] {
-        let row = shown.lines().map(str::trim).find_map(|line| line.strip_prefix(semantics));
-        let row = row.unwrap_or_else(|| panic!("no row of {semantics} in:\n{shown}"));
+    for [semantics, link] in [
+        ["maybe", "tcp"],
+        ["maybe", "udp"],
+        ["at_least_once", "tcp"],
+        ["at_least_once", "udp"],
+        ["at_most_once", "tcp"],
+        ["at_most_once", "udp"],
+    ] {
+        let row = shown.lines().find_map(|line| {
+            let behind = line.trim().strip_prefix(semantics)?;
+            behind.trim().strip_prefix(link)
+        });
+        let row = row.unwrap_or_else(|| panic!("no row of {semantics} over {link} in:\n{shown}"));
         let numbers = row.split([' ', '|']).filter(|word| !word.is_empty());
         let numbers: Vec<u64> = numbers.map(|word| word.parse().unwrap()).collect();
         let [calls, answered, unknown, not_executed, never, once, repeatedly, _] = numbers[..]
@@ -50,11 +61,16 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
 async fn a_server_ends_when_its_client_is_gone() {
     let folder = Folder::new("server");
     let notes = folder.path.join("runs");
-    let arguments = ["serve".as_ref(), notes.as_os_str(), "0".as_ref()];
+    let arguments = ["serve".as_ref(), notes.as_os_str(), "0".as_ref(), "0".as_ref()];
     // Its standard input has ended before it began.
     let (status, shown) = run(&built(), &arguments, &folder.path).await;
     assert!(status.success(), "{status}:\n{shown}");
-    assert!(shown.starts_with("tcp://127.0.0.1:") && shown.ends_with("/shop\n"), "{shown}");
+    let urls: Vec<&str> = shown.lines().collect();
+    let places = ["tcp://127.0.0.1:", "udp://127.0.0.1:"];
+    assert_eq!(urls.len(), 2, "{shown}");
+    for (url, place) in urls.iter().zip(places) {
+        assert!(url.starts_with(place) && url.ends_with("/shop"), "{shown}");
+    }
 }
 
 /// Runs a program with an ended input; what it says on both outputs, errors first.

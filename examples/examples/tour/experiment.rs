@@ -1,7 +1,7 @@
 //! The experiment: many calls of each semantics over links that fail, to a server that is killed.
 //!
-//! Each semantics has a node, a link and a fault proxy of its own, so that what is counted belongs
-//! to it alone. Nothing is decided here about what the calls do: the numbers come from the callers
+//! Each semantics has a node, a link and a fault proxy of its own over each transport, so that what is
+//! counted belongs to it alone. Nothing is decided here about what the calls do: the numbers come from the callers
 //! and from the server's notes.
 
 use std::collections::HashMap;
@@ -15,7 +15,10 @@ use std::time::Duration;
 use farcall::{CallError, Limits, Node, Proxy as _, Semantics};
 use farcall_examples::report::{Fate, Outcome, Report};
 use farcall_examples::screen::Screen;
-use farcall_tests::fault_proxy::{FaultProxy, Faults};
+use farcall_tests::datagram_proxy::DatagramFaults;
+use farcall_tests::fault_proxy::Faults;
+use farcall_tests::link::Link;
+use farcall_tests::service::{TRANSPORTS, Transport};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -29,17 +32,34 @@ pub(crate) const CALLS: u64 = 400;
 /// What was seen.
 pub(crate) struct Findings {
     pub(crate) reports: Vec<Report>,
+    pub(crate) connections: Connections,
+    pub(crate) datagrams: Datagrams,
+    /// The process that was killed.
+    pub(crate) killed: u32,
+}
+
+/// What happened to the connections of TCP.
+#[derive(Default)]
+pub(crate) struct Connections {
     pub(crate) cuts: u64,
     pub(crate) lost: u64,
     pub(crate) repeated: u64,
-    /// The process that was killed.
-    pub(crate) killed: u32,
+}
+
+/// What happened to the datagrams of UDP.
+#[derive(Default)]
+pub(crate) struct Datagrams {
+    pub(crate) sent: u64,
+    pub(crate) lost: u64,
+    pub(crate) repeated: u64,
+    pub(crate) corrupted: u64,
 }
 
 /// The calls of one semantics and the link that they go over.
 struct Lane {
     semantics: Semantics,
-    proxy: FaultProxy,
+    transport: Transport,
+    link: Link,
     shop: ShopProxy,
     /// Numbers of its calls that were given out.
     next: AtomicU64,
@@ -62,14 +82,14 @@ pub(crate) async fn run(
     screen: &Screen,
 ) -> Result<Findings, Box<dyn Error>> {
     let mut lanes = Vec::new();
-    for (position, semantics) in SEMANTICS.into_iter().enumerate() {
-        lanes.push(Arc::new(Lane::open(&server, position, semantics).await?));
+    for (position, (semantics, transport)) in lanes_of_all().enumerate() {
+        lanes.push(Arc::new(Lane::open(&server, position, semantics, transport).await?));
     }
     let killed = server.process_id();
     let ended = call_all(&lanes, &mut server, screen).await?;
 
     for lane in &lanes {
-        lane.proxy.set_faults(Faults::default());
+        lane.behave();
     }
     let resent: Vec<u64> = lanes.iter().map(|lane| lane.shop.node().statistics().resent).collect();
     // The server ends what it still runs before the notes are read.
@@ -83,17 +103,40 @@ pub(crate) async fn run(
             Fate { call, outcome, runs }
         };
         let fates = of_lane.map(fate).collect();
-        Report { semantics: lane.semantics, fates, resent: resent[position] }
+        let (semantics, link) = (lane.semantics, lane.transport.scheme());
+        Report { semantics, link, fates, resent: resent[position] }
     };
     let reports = lanes.iter().enumerate().map(report).collect();
-    let counts: Vec<_> = lanes.iter().map(|lane| lane.proxy.counts()).collect();
-    Ok(Findings {
-        reports,
-        cuts: counts.iter().map(|counts| counts.cuts).sum(),
-        lost: counts.iter().map(|counts| counts.lost_frames).sum(),
-        repeated: counts.iter().map(|counts| counts.repeated + counts.replayed).sum(),
-        killed,
-    })
+    let (connections, datagrams) = seen(&lanes);
+    Ok(Findings { reports, connections, datagrams, killed })
+}
+
+/// Every semantics over every transport, those of one semantics side by side.
+fn lanes_of_all() -> impl Iterator<Item = (Semantics, Transport)> {
+    SEMANTICS.into_iter().flat_map(|semantics| TRANSPORTS.map(|transport| (semantics, transport)))
+}
+
+/// What the proxies did.
+fn seen(lanes: &[Arc<Lane>]) -> (Connections, Datagrams) {
+    let (mut connections, mut datagrams) = (Connections::default(), Datagrams::default());
+    for lane in lanes {
+        match &lane.link {
+            Link::Tcp(proxy) => {
+                let counts = proxy.counts();
+                connections.cuts += counts.cuts;
+                connections.lost += counts.lost_frames;
+                connections.repeated += counts.repeated + counts.replayed;
+            }
+            Link::Udp(proxy) => {
+                let traffic = proxy.counts().both();
+                datagrams.sent += traffic.datagrams;
+                datagrams.lost += traffic.lost;
+                datagrams.repeated += traffic.repeated;
+                datagrams.corrupted += traffic.corrupted;
+            }
+        }
+    }
+    (connections, datagrams)
 }
 
 /// Lets every lane's callers work, and kills the server when half of the calls have ended.
@@ -130,14 +173,13 @@ async fn call_all(
     Ok(ended)
 }
 
-/// How far each lane is, in a few words.
+/// How far the lanes of each semantics are, in a few words.
 fn state(lanes: &[Arc<Lane>], ended: &[Ended]) -> String {
-    let of_lane = |position| ended.iter().filter(|ended| ended.lane == position).count();
-    let words = lanes
-        .iter()
-        .enumerate()
-        .map(|(position, lane)| format!("{} {}", lane.semantics.name(), of_lane(position)));
-    words.collect::<Vec<_>>().join(" · ")
+    let words = SEMANTICS.map(|semantics| {
+        let of = ended.iter().filter(|ended| lanes[ended.lane].semantics == semantics);
+        format!("{} {}", semantics.name(), of.count())
+    });
+    words.join(" · ")
 }
 
 impl Lane {
@@ -146,16 +188,30 @@ impl Lane {
         server: &Server,
         position: usize,
         semantics: Semantics,
+        transport: Transport,
     ) -> Result<Lane, Box<dyn Error>> {
-        let proxy = FaultProxy::start(server.address()?)?;
+        let link = Link::start(transport, server.address(transport)?)?;
         let limits =
             Limits { reconnect_min: RECONNECT, reconnect_max: RECONNECT * 4, ..Limits::default() };
         let node = Node::builder().limits(limits).build();
-        let shop: ShopProxy = node.lookup(format!("tcp://{}/shop", proxy.address())).await?;
-        proxy.set_faults(Faults { seed: SEED + position as u64, ..FAULTS });
+        let place = format!("{}://{}/shop", transport.scheme(), link.address());
+        let shop: ShopProxy = node.lookup(place).await?;
+        let seed = SEED + position as u64;
+        match &link {
+            Link::Tcp(proxy) => proxy.set_faults(Faults { seed, ..FAULTS }),
+            Link::Udp(proxy) => proxy.set_both(DatagramFaults { seed, ..datagram_faults() }),
+        }
         let first = (position as u64 + 1) * FIRST_CALL;
         let end = Instant::now() + PATIENCE;
-        Ok(Lane { semantics, proxy, shop, next: AtomicU64::new(0), first, end })
+        Ok(Lane { semantics, transport, link, shop, next: AtomicU64::new(0), first, end })
+    }
+
+    /// Ends all faults.
+    fn behave(&self) {
+        match &self.link {
+            Link::Tcp(proxy) => proxy.set_faults(Faults::default()),
+            Link::Udp(proxy) => proxy.set_both(DatagramFaults::default()),
+        }
     }
 
     /// One caller: makes one call after the other until all numbers are given out.
@@ -178,7 +234,10 @@ impl Lane {
     }
 
     async fn call(&self, call: u64) -> Result<Receipt, CallError> {
-        let soon = if call.is_multiple_of(4) { Instant::now() + IMPATIENCE } else { self.end };
+        // Over UDP nothing but its deadline tells that a datagram of a maybe call was lost.
+        let alone = (self.semantics, self.transport) == (Semantics::Maybe, Transport::Udp);
+        let is_impatient = alone || call.is_multiple_of(4);
+        let soon = if is_impatient { Instant::now() + IMPATIENCE } else { self.end };
         match self.semantics {
             Semantics::Maybe => self.shop.visit(call).deadline(soon).await,
             Semantics::AtLeastOnce => self.shop.price(call).deadline(self.end).await,
@@ -223,6 +282,17 @@ const FAULTS: Faults = Faults {
     delay_one_in: 10,
     delay_at_most: Duration::from_millis(10),
 };
+
+/// What happens to the datagrams, both ways.
+fn datagram_faults() -> DatagramFaults {
+    DatagramFaults {
+        loss: 0.08,
+        duplicate: 0.08,
+        jitter: Duration::from_millis(8),
+        corrupt: 0.02,
+        ..DatagramFaults::default()
+    }
+}
 
 /// Where the draws of the faults begin.
 const SEED: u64 = 2026;

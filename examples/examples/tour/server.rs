@@ -1,7 +1,7 @@
 //! The server as a process of its own: what runs in it, and the handle by which the client holds it.
 //!
-//! The process says its URL on standard output and serves until its standard input ends, so that it
-//! cannot outlive the client, whatever becomes of that.
+//! The process says its URLs on standard output, one for each transport, and serves until its standard
+//! input ends, so that it cannot outlive the client, whatever becomes of that.
 
 use std::error::Error;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use farcall::{Listening, ServeError};
+use farcall::{Node, ServeError};
+use farcall_tests::service::{TRANSPORTS, Transport};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
@@ -23,64 +24,67 @@ pub(crate) const ROLE: &str = "serve";
 pub(crate) struct Server {
     process: Child,
     notes: PathBuf,
-    url: String,
+    /// In the order of [`TRANSPORTS`].
+    urls: [String; 2],
 }
 
-/// Serves in this process: `tour serve NOTES PORT`.
+/// Serves in this process: `tour serve NOTES TCP_PORT UDP_PORT`.
 pub(crate) async fn serve(arguments: &[String]) -> Result<(), Box<dyn Error>> {
-    let [notes, port] = arguments else {
-        return Err(format!("usage: tour {ROLE} NOTES PORT").into());
+    let [notes, ports @ ..] = arguments else {
+        return Err(format!("usage: tour {ROLE} NOTES TCP_PORT UDP_PORT").into());
     };
-    let listening = listen(Path::new(notes), port).await?;
-    writeln!(io::stdout(), "{}", listening.url("shop"))?;
+    let node = Node::builder().build();
+    node.registry().bind("shop", NotingShop::open(Path::new(notes))?)?;
+    for (transport, port) in TRANSPORTS.into_iter().zip(ports) {
+        writeln!(io::stdout(), "{}", listen(&node, transport, port).await?)?;
+    }
     spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink())).await??;
-    listening.shutdown(Duration::from_secs(1)).await?;
+    node.shutdown(Duration::from_secs(1)).await?;
     Ok(())
 }
 
 /// Listens on the port, and tries again for a while if it is taken: between two servers, the system
-/// may lend a port to somebody else for a moment.
-async fn listen(notes: &Path, port: &str) -> Result<Listening, Box<dyn Error>> {
+/// may lend a port to somebody else for a moment. Gives the shop's URL.
+async fn listen(node: &Node, transport: Transport, port: &str) -> Result<String, Box<dyn Error>> {
     let patience = Instant::now() + Duration::from_secs(3);
+    let place = format!("{}://127.0.0.1:{port}", transport.scheme());
     loop {
-        let shop = NotingShop::open(notes)?;
-        match farcall::serve(format!("tcp://127.0.0.1:{port}"), "shop", shop).await {
+        match node.listen(place.as_str()).await {
             Err(ServeError::Listen { .. }) if Instant::now() < patience => {
                 sleep(Duration::from_millis(20)).await;
             }
-            served => return Ok(served?),
+            listening => return Ok(listening?.url("shop").to_string()),
         }
     }
 }
 
 impl Server {
-    /// Starts a server process on a port, 0 for any, and waits until it serves.
-    pub(crate) async fn start(notes: PathBuf, port: u16) -> io::Result<Server> {
+    /// Starts a server process on a port for each transport, 0 for any, and waits until it serves.
+    pub(crate) async fn start(notes: PathBuf, ports: [u16; 2]) -> io::Result<Server> {
         let process = Command::new(std::env::current_exe()?)
             .arg(ROLE)
             .arg(&notes)
-            .arg(port.to_string())
+            .args(ports.map(|port| port.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         // From here on the process is killed if this future is dropped.
-        let mut server = Server { process, notes, url: String::new() };
+        let mut server = Server { process, notes, urls: Default::default() };
         let output = server.process.stdout.take().map(BufReader::new);
         let said = spawn_blocking(move || {
-            let mut line = String::new();
-            output.map(|mut output| output.read_line(&mut line)).transpose()?;
-            Ok::<_, io::Error>(line.trim().to_owned())
+            let lines = output.into_iter().flat_map(BufReader::lines).take(2);
+            lines.collect::<io::Result<Vec<String>>>()
         });
-        server.url = said.await.map_err(io::Error::other)??;
-        if server.url.is_empty() {
-            return Err(io::Error::other("the server process ended before it served"));
-        }
+        let said = said.await.map_err(io::Error::other)??;
+        server.urls = said
+            .try_into()
+            .map_err(|_| io::Error::other("the server process ended before it served"))?;
         Ok(server)
     }
 
     /// Where its shop is.
-    pub(crate) fn url(&self) -> &str {
-        &self.url
+    pub(crate) fn url(&self, transport: Transport) -> &str {
+        &self.urls[transport as usize]
     }
 
     pub(crate) fn process_id(&self) -> u32 {
@@ -88,19 +92,19 @@ impl Server {
     }
 
     /// The address of its port, out of `tcp://address/shop`.
-    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
-        let address = self.url.split('/').nth(2).and_then(|address| address.parse().ok());
-        address
-            .ok_or_else(|| io::Error::other(format!("the server has a strange URL: {}", self.url)))
+    pub(crate) fn address(&self, transport: Transport) -> io::Result<SocketAddr> {
+        let url = self.url(transport);
+        let address = url.split('/').nth(2).and_then(|address| address.parse().ok());
+        address.ok_or_else(|| io::Error::other(format!("the server has a strange URL: {url}")))
     }
 
-    /// Kills the process in the middle of whatever it does, and starts another one on its port.
+    /// Kills the process in the middle of whatever it does, and starts another one on its ports.
     pub(crate) async fn kill_and_restart(&mut self) -> io::Result<()> {
-        let port = self.address()?.port();
+        let ports = [self.address(Transport::Tcp)?.port(), self.address(Transport::Udp)?.port()];
         // SIGKILL on Unix: nothing of it runs any more.
         self.process.kill()?;
         self.process.wait()?;
-        *self = Server::start(self.notes.clone(), port).await?;
+        *self = Server::start(self.notes.clone(), ports).await?;
         Ok(())
     }
 
