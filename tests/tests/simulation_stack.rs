@@ -88,7 +88,7 @@ fn run(seed: u64) -> Result<Run<Tally>, Box<Failure>> {
 fn run_over_udp(seed: u64) -> Result<Run<Tally>, Box<Failure>> {
     hide_planned_panics();
     let mode = Mode::of(seed);
-    let largest_datagram = if seed % 5 == 0 { 800 } else { 0 };
+    let largest_datagram = if seed.is_multiple_of(5) { 800 } else { 0 };
     let lose_one_in = [0, 100, 10, 4][(seed / 4 % 4) as usize];
     Sim::new(seed)
         .faults(Faults { lose_one_in, largest_datagram, ..mode.faults(seed) })

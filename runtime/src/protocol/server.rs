@@ -80,6 +80,8 @@ pub(crate) struct ServerSession {
     /// When the oldest reply that the client does not acknowledge was saved or asked about, and how often it was.
     unacknowledged: Option<Time>,
     solicitations: u32,
+    /// It was asked just now.
+    asks: bool,
 }
 
 /// What the driver knows of the method that a call names.
@@ -158,6 +160,7 @@ impl ServerSession {
             detached: Time::ZERO,
             unacknowledged: None,
             solicitations: 0,
+            asks: false,
         }
     }
 

@@ -74,6 +74,10 @@ const LOSS_DATAGRAMS: u64 = 3;
 
 /// The shortest round trip holds so long unless it is seen again.
 const SHORTEST_HOLDS: Duration = Duration::from_secs(10);
+/// Where so little is in flight that none of it waits for the rest, every round trip shows the path, and the shortest
+/// holds only so long: else a path that has become longer would be taken for one that carries next to nothing.
+const QUIET_HOLDS: Duration = Duration::from_secs(1);
+const QUIET_DATAGRAMS: u64 = 8;
 /// How long few datagrams are in flight to see it again.
 const PROBE_RTT: Duration = Duration::from_millis(200);
 
@@ -218,7 +222,7 @@ impl Controller {
         }
         self.pacer.sent(now, bytes, self.rate);
         let limited = app_limited && in_flight + bytes < self.window;
-        let quiet = in_flight < MIN_WINDOW * self.datagram;
+        let quiet = in_flight < QUIET_DATAGRAMS * self.datagram;
         self.delivery.sent(now, bytes, in_flight, limited, quiet)
     }
 
@@ -344,11 +348,12 @@ impl Controller {
     }
 
     fn see_rtt(&mut self, now: Time, stamp: &Stamp, sample: Sample) {
-        let expired = now.since(self.shortest.seen_at) > SHORTEST_HOLDS;
+        let age = now.since(self.shortest.seen_at);
+        let expired = age > SHORTEST_HOLDS;
         let near = |shortest: Duration| sample.rtt <= shortest + shortest / 8;
         match self.shortest.rtt {
             Some(shortest) if sample.rtt > shortest => {
-                if stamp.is_quiet() && expired {
+                if stamp.is_quiet() && age > QUIET_HOLDS {
                     self.shortest = Shortest { rtt: Some(sample.rtt), seen_at: now };
                 } else if stamp.is_quiet() && near(shortest) {
                     self.shortest.seen_at = now;

@@ -114,3 +114,23 @@ fn where_large_datagrams_vanish_an_answer_falls_back_too() {
     world.rest();
     assert_eq!((world.runs(), world.records()), (1, 0));
 }
+
+#[test]
+fn a_silent_client_is_sent_its_reply_a_few_times_and_then_asked_now_and_then() {
+    let mut world = World::new(4, Faults::default());
+    world.call(Semantics::AtMostOnce, 16);
+    world.answered();
+    world.rest();
+    world.handler = Duration::from_millis(20);
+    world.call(Semantics::AtMostOnce, 16);
+    world.run_for(Duration::from_millis(10));
+    world.client_is_gone = true;
+    let before = world.datagrams();
+    world.run_for(Duration::from_secs(25));
+    let sent_again = world.datagrams() - before;
+    assert!((8..=30).contains(&sent_again), "{sent_again}");
+    let before = world.datagrams();
+    world.run_for(Duration::from_secs(25));
+    assert_eq!(world.datagrams() - before, 1, "NEED_ACK, with the reply");
+    assert_eq!(world.records(), 1);
+}

@@ -47,10 +47,17 @@ impl ServerSession {
                 return Err(Violation("replies are never acknowledged"));
             }
             self.solicitations += 1;
+            self.asks = true;
             self.unacknowledged = Some(now);
             frame::put_empty(Kind::NeedAck, out.small());
         }
         Ok(())
+    }
+
+    /// Whether NEED_ACK was written since the last time: it is to leave even to a client that is silent.
+    #[inline]
+    pub(crate) fn take_asks(&mut self) -> bool {
+        std::mem::take(&mut self.asks)
     }
 
     #[inline]

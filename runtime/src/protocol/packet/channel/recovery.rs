@@ -85,6 +85,11 @@ impl Channel {
         }
     }
 
+    /// One datagram may leave, however silent the peer is.
+    pub(in crate::protocol::packet) fn speak_up(&mut self) {
+        self.credit = self.credit.max(1);
+    }
+
     /// What is lost by now is to be sent again.
     pub(super) fn find_lost(&mut self, now: Time) {
         let mut lost = Lost::default();

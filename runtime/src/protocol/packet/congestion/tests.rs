@@ -101,6 +101,20 @@ fn a_rate_that_falls_to_a_tenth_is_followed_within_two_seconds() {
 }
 
 #[test]
+fn a_path_that_becomes_a_hundred_times_as_long_is_soon_full_again() {
+    for supply in [Supply::Endless, Supply::Every(ms(30), 2)] {
+        let path = Path { rtt: Duration::from_micros(200), ..clean() };
+        let mut world = World::new(path, 1, supply);
+        world.run(ms(3000), nothing);
+        world.path.rtt = ms(20);
+        world.supply(0, Supply::Endless);
+        world.run(ms(3000), nothing);
+        let got = world.goodput(0, ms(3000)) * 100 / world.path.rate;
+        assert!(got >= 85, "{got} %");
+    }
+}
+
+#[test]
 fn a_sender_with_little_to_send_does_not_lower_the_estimate() {
     let mut world = World::new(clean(), 1, Supply::Endless);
     world.run(ms(3000), nothing);

@@ -3,7 +3,7 @@
 //! What the server sends goes to one address at a time. Another one, from which the client's datagrams come, is asked
 //! first whether the client receives there.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -195,6 +195,9 @@ impl ServerEnd {
         }
         if !self.confirmed {
             return None;
+        }
+        if session.take_asks() {
+            self.channel.speak_up();
         }
         session.flush(out);
         if self.channel.transmit(now, out, session, into) {

@@ -1,8 +1,8 @@
 //! Conversations over datagrams, compared as text: what is lost, what is sent again, and what a slow handler costs.
 
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

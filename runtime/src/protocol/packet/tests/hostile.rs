@@ -3,7 +3,7 @@
 //! Each test is a row of the table of attacks in the protocol's page, as far as it concerns datagrams. What a peer can
 //! push against in a session is tested there, what it can do with pieces alone in `pieces/tests.rs`.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! One client, one server, and a path between them in virtual time.
 
+use core::net::SocketAddr;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) faults: Faults,
     /// How long every call runs.
     pub(super) handler: Duration,
+    /// The client neither sends nor receives.
+    pub(super) client_is_gone: bool,
     now: Time,
     state: u64,
     client: Client<()>,
@@ -40,12 +42,15 @@ pub(super) struct World {
     server: Option<(ServerEnd, u64)>,
     session: ServerSession,
     reply: SendBuffer,
-    flying: BinaryHeap<Reverse<(Time, u64, bool, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     running: BTreeMap<(Time, Seq), usize>,
     ran: BTreeMap<Seq, usize>,
     semantics: BTreeMap<Seq, Semantics>,
     datagrams: u64,
 }
+
+/// A datagram on its way: when it arrives, its order, whether it goes to the server, its bytes.
+type Flying = (Time, u64, bool, Vec<u8>);
 
 fn node(n: u64) -> NodeId {
     NodeId(uuid::Uuid::from_u64_pair(1, n))
@@ -74,6 +79,7 @@ impl World {
         World {
             faults,
             handler: Duration::ZERO,
+            client_is_gone: false,
             now: Time::ZERO,
             state: seed.wrapping_add(1),
             client,
@@ -152,8 +158,12 @@ impl World {
         let flying = self.flying.peek().map_or(Time::NEVER, |Reverse(next)| next.0);
         let running = self.running.keys().next().map_or(Time::NEVER, |&(at, _)| at);
         let server = self.server.as_ref().map_or(Time::NEVER, |(end, _)| end.next_timeout());
-        let client = self.end.next_timeout(&self.client);
-        let next = flying.min(running).min(server).min(client);
+        let client = match self.client_is_gone {
+            true => Time::NEVER,
+            false => self.end.next_timeout(&self.client),
+        };
+        let asks = self.session.next_timeout();
+        let next = flying.min(running).min(server).min(client).min(asks);
         if next > until || next == Time::NEVER {
             return false;
         }
@@ -174,6 +184,8 @@ impl World {
         } else if client <= now {
             let alive = self.end.handle_timeout(now, &mut self.client, &mut self.out);
             assert_eq!(alive, Ok(()), "at {now:?}, {:?}", self.end.statistics());
+        } else if asks <= now {
+            self.session.handle_timeout(now, &mut self.reply).expect("a patient server");
         } else if let Some((end, _)) = &mut self.server {
             end.handle_timeout(now).expect("the link lives");
         }
@@ -182,7 +194,7 @@ impl World {
 
     fn pump(&mut self) {
         let mut sent = Vec::new();
-        loop {
+        while !self.client_is_gone {
             let mut bytes = Vec::new();
             if !self.end.transmit(self.now, &mut self.client, &mut self.out, &mut bytes) {
                 break;
@@ -222,6 +234,9 @@ impl World {
     }
 
     fn at_client(&mut self, bytes: &[u8]) {
+        if self.client_is_gone {
+            return;
+        }
         let (now, client, out) = (self.now, &mut self.client, &mut self.out);
         self.end.receive(now, bytes, client, out).expect("the link lives");
         self.end.after_input(now, client, out);
