@@ -35,6 +35,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 110.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 56.0;
+/// Height of a line's name.
+const NAME: f64 = 16.0;
 
 impl Plot {
     /// The picture.
@@ -47,8 +49,14 @@ impl Plot {
             self.title,
         );
         self.grid(&mut svg);
-        for series in &self.series {
-            self.line(series, &mut svg);
+        let mut series: Vec<&Series> = self.series.iter().collect();
+        series.sort_by(|one, other| self.end(one).total_cmp(&self.end(other)));
+        let mut free = 0.0;
+        for series in series {
+            // Names of lines that end together stand below each other.
+            let name = self.end(series).max(free);
+            free = name + NAME;
+            self.line(series, name, &mut svg);
         }
         svg += "</svg>\n";
         svg
@@ -82,7 +90,12 @@ impl Plot {
         );
     }
 
-    fn line(&self, series: &Series, svg: &mut String) {
+    /// The height at which a line ends.
+    fn end(&self, series: &Series) -> f64 {
+        self.y(series.values.last().copied().unwrap_or_default())
+    }
+
+    fn line(&self, series: &Series, name: f64, svg: &mut String) {
         let points: Vec<String> = (series.values.iter().enumerate())
             .map(|(position, value)| format!("{:.1},{:.1}", self.x(position), self.y(*value)))
             .collect();
@@ -97,12 +110,11 @@ impl Plot {
             let _ =
                 writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>");
         }
-        let last = series.values.last().copied().unwrap_or_default();
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
             self.x(series.values.len() - 1) + 12.0,
-            self.y(last) + 4.0,
+            name + 4.0,
             series.name,
         );
     }
