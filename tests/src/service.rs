@@ -468,8 +468,17 @@ impl Server {
         self.listening.node()
     }
 
-    /// Ends it as a crash would: nothing more is sent, no handler goes on.
-    pub fn crash(self) {}
+    /// Ends it as a crash would: once this returns, nothing more is sent and no handler goes on.
+    ///
+    /// # Panics
+    /// If the server's threads do not end.
+    pub fn crash(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A runtime must not be waited for inside another one.
+            let end = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE));
+            end.join().expect("the server's threads end");
+        }
+    }
 }
 
 impl Drop for Server {
