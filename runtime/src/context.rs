@@ -137,7 +137,8 @@ impl Context {
     }
 
     /// Which sending of the request this execution answers, from 1. Greater than 1 says that the
-    /// caller sent it again, not that the method ran before.
+    /// caller sent it again, not that the method ran before. Datagrams of the same request that were
+    /// lost and sent again are one sending.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.call.attempt

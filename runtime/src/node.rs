@@ -90,7 +90,8 @@ pub struct Unfinished {
 pub struct Statistics {
     /// Calls that were taken from callers.
     pub calls: u64,
-    /// Requests that were sent again.
+    /// Requests that were sent again, on a further connection. What datagrams lost and further ones carried on the same
+    /// is counted by `datagrams_lost`.
     pub resent: u64,
     /// Connections that were made.
     pub connections: u64,

@@ -52,7 +52,8 @@ fn main() {
     let results = runtime.expect("a runtime").block_on(measure(passes, span));
     print(&results);
     if let Some(folder) = value("--svg") {
-        draw(&results, Path::new(&folder));
+        // Cargo runs a bench in its package's folder; the project's is what whoever calls it means.
+        draw(&results, &Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder));
     }
 }
 
