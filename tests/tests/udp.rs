@@ -60,6 +60,29 @@ async fn large_messages_travel_in_pieces() {
 }
 
 #[tokio::test]
+async fn datagrams_are_as_large_as_both_sides_allow() {
+    let bytes = vec![5; 1_000_000];
+    let mut sent = Vec::new();
+    for (here, there) in [(60_000, 60_000), (60_000, 9_000), (1_200, 60_000)] {
+        let log = Log::new();
+        let node = |datagram| Node::builder().limits(Limits { datagram, ..Limits::default() });
+        let server = node(there).build();
+        server.registry().bind("work", Worker::new(&log)).expect("a free name");
+        let listening = server.listen("udp://127.0.0.1:0").await.expect("a port");
+        let client = node(here).build();
+        let work: WorkProxy = client.lookup(listening.url("work")).await.expect("bound");
+        let echo = within("an echo", work.echo(&bytes)).await;
+        assert!(echo.expect("answered") == bytes);
+        sent.push(client.statistics().datagrams_sent);
+    }
+    // The request alone takes as many, each acknowledged now and then.
+    let least = [1_000_000 / 60_000, 1_000_000 / 9_000, 1_000_000 / 1_200];
+    for (sent, least) in sent.iter().zip(least) {
+        assert!((least..4 * least + 20).contains(sent), "{sent} datagrams, at least {least}");
+    }
+}
+
+#[tokio::test]
 async fn a_message_over_the_limit_does_not_run_and_is_sent_to_tcp() {
     let log = Log::new();
     let (server, work) = served(&log).await;
