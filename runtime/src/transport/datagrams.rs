@@ -110,8 +110,8 @@ impl Inbox {
         self.datagrams.clear();
     }
 
-    /// Adds one, for a network that has its bytes elsewhere; such a one stops at [`BATCH`].
-    #[allow(dead_code, reason = "the simulated network comes next")]
+    /// Adds one, for a network that has its bytes elsewhere; such a one stops at a number of its own.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn push(&mut self, from: SocketAddr, bytes: &[u8]) {
         if self.datagrams.is_empty() {
             self.bytes.clear();
@@ -152,7 +152,7 @@ impl Inbox {
 }
 
 /// Datagrams of one batch that a network which fills an inbox one by one stops at.
-#[allow(dead_code, reason = "the simulated network comes next")]
+#[cfg(feature = "sim")]
 pub(crate) const BATCH: usize = 64;
 
 #[cfg(test)]
