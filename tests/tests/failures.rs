@@ -46,10 +46,15 @@ impl Scene {
                 ..limits
             },
         };
+        Scene::calm(transport, alert(server), alert(limits)).await
+    }
+
+    /// Where the link bears the silence that the limits say.
+    async fn calm(transport: Transport, server: Limits, limits: Limits) -> Scene {
         let log = Log::new();
-        let server = Server::start_over(transport, alert(server), &log).await;
+        let server = Server::start_over(transport, server, &log).await;
         let link = Link::start(transport, server.address()).expect("a free port");
-        let work = client(transport.work_at(link.address()), alert(limits)).await;
+        let work = client(transport.work_at(link.address()), limits).await;
         Scene { transport, server, link, work: work.expect("it is bound"), log }
     }
 
@@ -476,7 +481,7 @@ async fn an_answer_just_after_the_deadline_counts_under_at_most_once() {
     for transport in TRANSPORTS {
         let patient = Limits { resolve_wait: Duration::from_secs(10), ..quick() };
         for semantics in SEMANTICS {
-            let scene = Scene::with(transport, quick(), patient.clone()).await;
+            let scene = Scene::calm(transport, quick(), patient.clone()).await;
             scene.link.delay_replies(Duration::from_millis(300));
             let work = scene.impatient();
             let outcome = within("an answer", call(&work, semantics, order(id(semantics)))).await;
