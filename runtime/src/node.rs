@@ -90,8 +90,8 @@ pub struct Unfinished {
 pub struct Statistics {
     /// Calls that were taken from callers.
     pub calls: u64,
-    /// Requests that were sent again, on a further connection. What datagrams lost and further ones carried on the same
-    /// is counted by `datagrams_lost`.
+    /// Requests that were sent again, on a further connection. What lost datagrams carried is sent again below, and
+    /// counted by `datagrams_resent`.
     pub resent: u64,
     /// Connections that were made.
     pub connections: u64,
@@ -110,6 +110,8 @@ pub struct Statistics {
     /// Datagrams of this node that did not arrive, as far as their acknowledgements tell. What was in them was sent
     /// again if it was still wanted, and given up if not.
     pub datagrams_lost: u64,
+    /// Datagrams with something that this node had sent before.
+    pub datagrams_resent: u64,
     /// Datagrams that were dropped since they were damaged on their way, could not be read, or belonged to no link.
     pub datagrams_rejected: u64,
     /// Datagrams that the kernel dropped since this node did not read fast enough for
@@ -244,6 +246,7 @@ impl Node {
         all.datagrams_sent = sockets.traffic.sent;
         all.datagrams_received = sockets.traffic.received;
         all.datagrams_lost = sockets.traffic.lost;
+        all.datagrams_resent = sockets.traffic.resent;
         all.datagrams_rejected = sockets.traffic.rejected;
         let dropped = dropped_by_kernel(&sockets.numbers);
         all.datagrams_dropped_by_kernel = dropped.map(|open| open + sockets.dropped);

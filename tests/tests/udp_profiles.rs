@@ -166,7 +166,7 @@ async fn on_a_clean_network_nothing_fails_and_nothing_is_sent_again() {
         answered(&summaries, 400);
         assert!(summaries.iter().all(|summary| summary.repeated == 0), "{summaries:?}");
         let nodes = [scene.server.node().statistics(), scene.work.node().statistics()];
-        let again: u64 = nodes.iter().map(|node| node.datagrams_lost + node.resent).sum();
+        let again: u64 = nodes.iter().map(|node| node.datagrams_resent + node.resent).sum();
         let sent: u64 = nodes.iter().map(|node| node.datagrams_sent).sum();
         assert!(again * 20 <= sent, "{again} of {sent}");
         lost.push(again);
@@ -300,6 +300,9 @@ async fn corruption_is_caught_and_counted() {
     // Two flips of one bit are none.
     eventually("the count", || counted() + 2 >= corrupted()).await;
     assert!(counted() <= corrupted(), "{} of {}", counted(), corrupted());
+    let resent =
+        [&scene.server.node(), &scene.work.node()].map(|node| node.statistics().datagrams_resent);
+    assert!(resent.iter().all(|&resent| resent > 0), "what was damaged is sent again: {resent:?}");
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ pub(crate) struct Traffic {
     pub(crate) received: u64,
     /// Datagrams that never arrived, as far as their sender can tell.
     pub(crate) lost: u64,
+    /// Datagrams with something that had been sent before.
+    pub(crate) resent: u64,
     /// Datagrams that were damaged, or of no link.
     pub(crate) rejected: u64,
 }
@@ -35,6 +37,7 @@ impl AddAssign for Traffic {
         self.sent += other.sent;
         self.received += other.received;
         self.lost += other.lost;
+        self.resent += other.resent;
         self.rejected += other.rejected;
     }
 }
@@ -48,6 +51,7 @@ impl Sub for Traffic {
             sent: self.sent - before.sent,
             received: self.received - before.received,
             lost: self.lost - before.lost,
+            resent: self.resent - before.resent,
             rejected: self.rejected - before.rejected,
         }
     }

@@ -229,6 +229,7 @@ impl<'a> Exchange<'a> {
             sent: self.outbox.sent(),
             received: self.received,
             lost: statistics.lost,
+            resent: statistics.resent,
             rejected: statistics.rejected,
         }
     }

@@ -279,6 +279,7 @@ impl Hall {
             Err(over) => return self.finish(now, link, &over),
         };
         self.traffic.lost += settled.lost;
+        self.traffic.resent += settled.resent;
         let mut wanted = settled.wanted;
         if let Some(since) = self.closing {
             let until = since + CLOSING;

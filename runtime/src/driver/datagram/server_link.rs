@@ -10,7 +10,7 @@ use super::outbox::Outbox;
 use crate::driver::serving::{Desk, Place};
 use crate::driver::session::CellState;
 use crate::protocol::client::Violation;
-use crate::protocol::packet::{Ended, ServerEnd, Taken, frames};
+use crate::protocol::packet::{Ended, PacketStatistics, ServerEnd, Taken, frames};
 use crate::time::Time;
 use crate::transport::{Received, Route};
 use crate::wire::datagram::Data;
@@ -28,8 +28,9 @@ pub(super) struct ServerLink {
     pub(super) touched: bool,
     /// Datagrams came since it was settled.
     input: bool,
-    /// Datagrams that were lost, as the server counts already.
+    /// Datagrams that were lost, and with something sent again, as the server counts already.
     lost: u64,
+    resent: u64,
     _place: Place,
 }
 
@@ -47,8 +48,9 @@ pub(super) enum Over {
 pub(super) struct Settled {
     /// Nothing before this moment, unless something comes.
     pub(super) wanted: Time,
-    /// Datagrams that turned out to be lost.
+    /// Datagrams that turned out to be lost, and with something sent again.
     pub(super) lost: u64,
+    pub(super) resent: u64,
     /// More could leave than the outbox holds.
     pub(super) more: bool,
     /// All that was sent has arrived, and nothing waits.
@@ -70,6 +72,7 @@ impl ServerLink {
             touched: false,
             input: false,
             lost: 0,
+            resent: 0,
             _place: place,
         }
     }
@@ -167,10 +170,11 @@ impl ServerLink {
         let waits = !link.out.is_empty() || session.has_waiting_replies();
         let idle = !waits && self.end.is_idle();
         drop(state);
-        let lost = self.end.statistics().lost;
+        let PacketStatistics { lost, resent, .. } = self.end.statistics();
         let lost = lost - std::mem::replace(&mut self.lost, lost);
+        let resent = resent - std::mem::replace(&mut self.resent, resent);
         self.desk.count_assembly(self.end.assembling());
-        Ok(Settled { wanted, lost, more, idle })
+        Ok(Settled { wanted, lost, resent, more, idle })
     }
 
     /// The link is over. The last datagram, if the client is told, goes into `outbox`.
