@@ -21,7 +21,7 @@ pub(crate) const HELLO_SIZE: usize = 1200;
 /// A HELLO of fewer bytes is not answered; every path of the Internet carries so many.
 pub(crate) const SMALLEST_HELLO: usize = 548;
 /// Bytes of the CRC-32C at the end.
-const SUM: usize = 4;
+pub(crate) const SUM: usize = 4;
 
 const HELLO: u8 = 0x00;
 const RETRY: u8 = 0x01;

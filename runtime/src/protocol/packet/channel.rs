@@ -21,8 +21,8 @@ use super::sent::{Content, SentDatagrams};
 use super::{FALLBACK_DATAGRAM, PacketStatistics};
 use crate::id::Seq;
 use crate::time::Time;
-use crate::wire::datagram::{DATA_OVERHEAD, Truncated, begin_data, seal};
-use crate::wire::frame::{MAX_ACK_RANGES, frame_length, put_ack};
+use crate::wire::datagram::{DATA_OVERHEAD, SUM, Truncated, begin_data, seal};
+use crate::wire::frame::{MAX_ACK_RANGES, first_frame, put_ack};
 use crate::wire::send_buffer::{PieceOut, SendBuffer};
 
 /// What the machine above says of frames that it wrote, and is told of them.
@@ -199,7 +199,7 @@ impl Channel {
         seal(start, into);
         let bytes = into.len() - start;
         // It tells nothing about the path that the other datagrams take.
-        self.sent.push(now, bytes, None, Content::default(), false);
+        self.sent.push(now, bytes, None, Content::default());
         self.statistics.sent += 1;
         self.statistics.bytes_sent += bytes as u64;
     }
@@ -213,7 +213,7 @@ impl Channel {
         out: &SendBuffer,
     ) {
         if !eliciting {
-            self.sent.push(now, bytes, None, carried, false);
+            self.sent.push(now, bytes, None, carried);
             self.sent.forget(now, &self.rtt);
             return;
         }
@@ -222,7 +222,7 @@ impl Channel {
         let limited = !self.has_content(out);
         let in_flight = self.sent.in_flight();
         let stamp = self.controller.on_sent(now, bytes, in_flight, limited);
-        self.sent.push(now, bytes, Some(stamp), carried, true);
+        self.sent.push(now, bytes, Some(stamp), carried);
     }
 
     /// Whether anything but an acknowledgement waits.
@@ -285,7 +285,7 @@ impl Channel {
         carried: &mut Content,
         into: &mut Vec<u8>,
     ) -> bool {
-        while let Some(length) = whole(&self.control) {
+        while let Some((_, length)) = first_frame(&self.control) {
             if into.len() + length > limit {
                 break;
             }
@@ -319,15 +319,15 @@ impl Channel {
         into: &mut Vec<u8>,
     ) {
         let room = self.room();
-        while let Some(length) = whole(&self.again[self.again_taken..]) {
-            let frame = &self.again[self.again_taken..self.again_taken + length];
-            if delivery.is_wanted(body(frame)) {
+        while let Some((body, length)) = first_frame(&self.again[self.again_taken..]) {
+            if delivery.is_wanted(body) {
                 if length > room {
                     // Datagrams have become smaller than this frame.
-                    out.push_message(body(frame).to_vec().into(), false);
+                    out.push_message(body.to_vec().into(), false);
                 } else if into.len() + length > limit {
                     return;
                 } else {
+                    let frame = &self.again[self.again_taken..self.again_taken + length];
                     into.extend_from_slice(frame);
                     carried.frames.extend_from_slice(frame);
                 }
@@ -402,20 +402,6 @@ impl Acks {
     }
 }
 
-/// Bytes of the frame at the start, its length included.
-fn whole(bytes: &[u8]) -> Option<usize> {
-    let (length, head) = frame_length(bytes).ok().flatten()?;
-    Some(length + head).filter(|&whole| whole <= bytes.len())
-}
-
-/// A frame without its length.
-fn body(frame: &[u8]) -> &[u8] {
-    let head = frame_length(frame).ok().flatten().map_or(0, |(_, head)| head);
-    &frame[head..]
-}
-
-/// Bytes of the sum at a datagram's end.
-const SUM: usize = 4;
 /// One number of 2 to the power of this is left out.
 const SKIPPED_BITS: u32 = 9;
 /// Longest round trip that is believed without a sample.

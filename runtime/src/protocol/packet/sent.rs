@@ -62,7 +62,7 @@ enum State {
 /// What an acknowledgement of a number means.
 pub(super) enum Acked {
     /// The datagram has arrived.
-    New { sent: Sent, eliciting: bool },
+    New(Sent),
     /// It had been given up.
     Late { bytes: usize, stamp: Option<Stamp> },
     /// Known before, or nothing that matters.
@@ -127,7 +127,7 @@ impl SentDatagrams {
         self.loss_time
     }
 
-    /// Notes the next datagram. Who asks for no acknowledgement is not in flight.
+    /// Notes the next datagram. One without a stamp asks for no acknowledgement and is not in flight.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -135,10 +135,9 @@ impl SentDatagrams {
         bytes: usize,
         stamp: Option<Stamp>,
         content: Content,
-        eliciting: bool,
     ) {
-        let state = if eliciting { State::InFlight } else { State::Silent };
-        if eliciting {
+        let state = if stamp.is_some() { State::InFlight } else { State::Silent };
+        if stamp.is_some() {
             self.in_flight += bytes;
             self.eliciting += 1;
             self.last_eliciting = time;
@@ -161,9 +160,12 @@ impl SentDatagrams {
         let Some(sent) = self.datagrams.get_mut(index as usize) else { return Acked::Never };
         let (stamp, time, bytes) = (sent.stamp, sent.time, sent.bytes);
         let state = std::mem::replace(&mut sent.state, State::Acked);
-        let eliciting = match state {
-            State::InFlight => true,
-            State::Silent => false,
+        match state {
+            State::InFlight => {
+                self.in_flight -= bytes;
+                self.eliciting -= 1;
+            }
+            State::Silent => {}
             State::Acked => return Acked::Old,
             State::Skipped => return Acked::Never,
             State::Lost(_) => {
@@ -172,14 +174,9 @@ impl SentDatagrams {
                 self.reordering.on_spurious(overtaken, now.since(time), rtt);
                 return Acked::Late { bytes, stamp };
             }
-        };
-        let content = std::mem::take(&mut sent.content);
-        if eliciting {
-            self.in_flight -= bytes;
-            self.eliciting -= 1;
         }
-        let sent = Sent { time, bytes, stamp, content, state: State::Acked };
-        Acked::New { sent, eliciting }
+        let content = std::mem::take(&mut sent.content);
+        Acked::New(Sent { time, bytes, stamp, content, state: State::Acked })
     }
 
     /// The largest number of an acknowledgement, once all of its numbers were told.

@@ -28,6 +28,14 @@ pub(crate) fn frame_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Frame
     }
 }
 
+/// The frame at the start of `bytes` as type and body, and how many bytes it takes with its length; `None` if it is not
+/// whole.
+#[inline]
+pub(crate) fn first_frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (length, head) = frame_length(bytes).ok().flatten()?;
+    Some((bytes.get(head..head + length)?, head + length))
+}
+
 /// One frame (or an assembled message) without its length: type and body.
 ///
 /// # Errors

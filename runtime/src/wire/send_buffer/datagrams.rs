@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 
 use super::{Large, SendBuffer, UNFINISHED};
-use crate::wire::frame::{PieceHead, call_of, frame_length, piece_room, put_piece_head};
+use crate::wire::frame::{PieceHead, call_of, first_frame, piece_room, put_piece_head};
 
 /// What a buffer keeps beside, when its frames leave in datagrams.
 pub(super) struct Datagrams {
@@ -80,7 +80,7 @@ impl SendBuffer {
         };
         let mut end = start;
         while end < until
-            && let Some(length) = whole_length(&self.small[end..until])
+            && let Some((_, length)) = first_frame(&self.small[end..until])
             && end + length - start <= room
         {
             end += length;
@@ -102,15 +102,12 @@ impl SendBuffer {
     fn split_oversized(&mut self) {
         let Some(datagrams) = &mut self.datagrams else { return };
         let rest = &self.small[datagrams.taken..];
-        let Some(length) = whole_length(rest).filter(|&length| length > datagrams.room) else {
-            return;
-        };
+        let long = first_frame(rest).filter(|&(_, length)| length > datagrams.room);
+        let Some((frame, length)) = long else { return };
         let position = self.written + datagrams.taken as u64;
         let once = datagrams.once.pop_front_if(|next| *next == position).is_some();
         datagrams.taken += length;
-        let frame = &rest[..length];
-        let head = frame_length(frame).ok().flatten().map_or(0, |(_, head)| head);
-        let message = Bytes::copy_from_slice(&frame[head..]);
+        let message = Bytes::copy_from_slice(frame);
         self.push_message(message, once);
         self.split_oversized();
     }
@@ -206,12 +203,6 @@ impl PieceOut {
         self.head.offset += size as u64;
         Some(first)
     }
-}
-
-/// Bytes of the frame at the start, its length included.
-fn whole_length(bytes: &[u8]) -> Option<usize> {
-    let (length, head) = frame_length(bytes).ok().flatten()?;
-    Some(length + head).filter(|&whole| whole <= bytes.len())
 }
 
 /// Shortest piece in bytes that is not the last of its message: shorter ones cost the receiver more than they carry.

@@ -6,11 +6,11 @@ use crate::protocol::assembly::Excess;
 use crate::protocol::client::Violation;
 use crate::protocol::packet::FALLBACK_DATAGRAM;
 use crate::protocol::packet::pieces::Gathered;
-use crate::protocol::packet::sent::Acked;
+use crate::protocol::packet::sent::{Acked, Sent};
 use crate::time::Time;
 use crate::wire::datagram::Truncated;
 use crate::wire::frame::{
-    Ack, Frame, FrameError, Kind, ReplyStatus, decode, frame_length, put_nonce, put_reply,
+    Ack, Frame, FrameError, Kind, ReplyStatus, decode, first_frame, put_nonce, put_reply,
 };
 
 /// What became of a frame.
@@ -154,9 +154,9 @@ impl Channel {
         for &(start, end) in &ack.ranges {
             for number in self.sent.kept(start, end) {
                 match self.sent.acknowledge(now, number, &self.rtt) {
-                    Acked::New { sent, eliciting } => {
-                        news |= eliciting;
-                        self.arrived(now, sent, eliciting, delivery);
+                    Acked::New(sent) => {
+                        news |= sent.stamp.is_some();
+                        self.arrived(now, sent, delivery);
                     }
                     Acked::Never => {
                         return Err(Violation("an acknowledgement of a number left out"));
@@ -181,13 +181,7 @@ impl Channel {
     }
 
     /// A datagram has arrived: what it carried need not be sent again.
-    fn arrived(
-        &mut self,
-        now: Time,
-        sent: super::super::sent::Sent,
-        eliciting: bool,
-        delivery: &mut impl Delivery,
-    ) {
+    fn arrived(&mut self, now: Time, sent: Sent, delivery: &mut impl Delivery) {
         let Content { frames, acknowledged, pieces } = sent.content;
         if cfg_canary!("a_piece_that_arrives_finishes_its_call") {
             for piece in &pieces {
@@ -197,17 +191,15 @@ impl Channel {
             }
         }
         let mut rest = &frames[..];
-        while let Ok(Some((length, head))) = frame_length(rest)
-            && let Some(frame) = rest.get(head..head + length)
-        {
+        while let Some((frame, length)) = first_frame(rest) {
             delivery.delivered(frame);
-            rest = &rest[head + length..];
+            rest = &rest[length..];
         }
         self.recycle(frames);
         if let Some(largest) = acknowledged {
             self.received.forget_below(largest + 1);
         }
-        let Some(stamp) = sent.stamp.filter(|_| eliciting) else { return };
+        let Some(stamp) = sent.stamp else { return };
         if sent.bytes > FALLBACK_DATAGRAM {
             self.black_hole = BlackHole::default();
         } else {

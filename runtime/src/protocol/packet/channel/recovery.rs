@@ -64,12 +64,11 @@ impl Channel {
             return;
         }
         let (mut content, mut large) = (false, false);
-        for sent in self.sent.oldest().take(PROBES) {
+        let Channel { sent, again, pieces_again, .. } = self;
+        for sent in sent.oldest().take(PROBES) {
             large |= sent.bytes > FALLBACK_DATAGRAM;
-            let carried = std::mem::take(&mut sent.content);
-            content |= !carried.frames.is_empty() || !carried.pieces.is_empty();
-            self.again.extend_from_slice(&carried.frames);
-            self.pieces_again.extend(carried.pieces);
+            content |= !sent.content.frames.is_empty() || !sent.content.pieces.is_empty();
+            take_back(sent, again, pieces_again);
         }
         if large {
             self.suspect(now);
