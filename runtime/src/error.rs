@@ -68,6 +68,13 @@ pub enum CallError<E = Infallible> {
         source: Arc<io::Error>,
     },
 
+    /// An exactly-once method failed each time that it ran in its transaction: it panicked, took too
+    /// long, or the database failed. All that it wrote was taken back, and the call never runs again.
+    RolledBack {
+        /// How it failed the last time.
+        reason: Box<str>,
+    },
+
     /// The method panicked, or its task was ended, after it had begun. It ran in part.
     Panicked {
         /// What the server says of it. The panic's own message may be secret and stays in the
@@ -178,6 +185,10 @@ pub enum FailureCode {
     Expired = 6,
     /// The request is larger than the server accepts.
     TooLarge = 7,
+    /// Each time the method ran in its transaction it failed, and all that it wrote was taken back.
+    RolledBack = 8,
+    /// The caller cancelled the call, and it never runs.
+    Cancelled = 9,
     /// The handler panicked.
     Panicked = 16,
     /// The handler's task was ended before it returned.
@@ -205,6 +216,7 @@ impl<E> CallError<E> {
             | CallError::TooLarge { .. }
             | CallError::NotEncoded { .. }
             | CallError::BufferFull
+            | CallError::RolledBack { .. }
             | CallError::Unreachable { .. } => Execution::NotExecuted,
             CallError::Method(_)
             | CallError::Panicked { .. }
@@ -248,6 +260,7 @@ impl CallError<Infallible> {
             CallError::BufferFull => CallError::BufferFull,
             CallError::BlockingInAsync { execution } => CallError::BlockingInAsync { execution },
             CallError::Unreachable { peer, source } => CallError::Unreachable { peer, source },
+            CallError::RolledBack { reason } => CallError::RolledBack { reason },
             CallError::Panicked { reason } => CallError::Panicked { reason },
             CallError::FailedWithin { reason } => CallError::FailedWithin { reason },
             CallError::BadReply { reason } => CallError::BadReply { reason },
@@ -299,6 +312,9 @@ impl<E> fmt::Display for CallError<E> {
             }
             CallError::Unreachable { peer, .. } => {
                 write!(f, "no connection to {peer}, nothing was sent")
+            }
+            CallError::RolledBack { reason } => {
+                write!(f, "the method failed each time and was rolled back: {reason}")
             }
             CallError::Panicked { reason } => write!(f, "the method panicked: {reason}"),
             CallError::FailedWithin { reason } => {
@@ -381,6 +397,8 @@ impl FailureCode {
             FailureCode::ShuttingDown,
             FailureCode::Expired,
             FailureCode::TooLarge,
+            FailureCode::RolledBack,
+            FailureCode::Cancelled,
             FailureCode::Panicked,
             FailureCode::Aborted,
             FailureCode::ReplyTooLarge,
@@ -414,6 +432,8 @@ impl FailureCode {
             FailureCode::ShuttingDown => CallError::ShuttingDown(refusal(detail)),
             FailureCode::Expired => CallError::Expired(refusal(detail)),
             FailureCode::TooLarge => CallError::BadArguments(refusal(detail)),
+            FailureCode::RolledBack => CallError::RolledBack { reason: detail },
+            FailureCode::Cancelled => CallError::Cancelled { execution },
             FailureCode::Panicked | FailureCode::Aborted => CallError::Panicked { reason: detail },
             FailureCode::ReplyTooLarge | FailureCode::ReplyNotEncoded => {
                 CallError::BadReply { reason: detail }

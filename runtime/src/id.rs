@@ -40,6 +40,24 @@ pub struct CallId {
     pub seq: u64,
 }
 
+/// One store of durable calls: drawn at random when its file is made.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreId(pub(crate) Uuid);
+
+/// What a server's store keeps for one client's store. Counted up from 1 and never used again.
+#[cfg(feature = "sqlite")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct RegistrationId(pub(crate) u64);
+
+/// One opening of a journal, counted up from 1; 24 bits. It is the upper part of the numbers of durable calls.
+#[cfg(feature = "sqlite")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct Epoch(pub(crate) u32);
+
+/// How often a store has committed something about calls: it tells a store that went back.
+#[cfg(feature = "sqlite")]
+pub(crate) type CommitNumber = u64;
+
 impl NodeId {
     /// The identity as a UUID.
     #[must_use]
@@ -77,6 +95,45 @@ impl fmt::Display for NodeId {
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({})", self.0)
+    }
+}
+
+impl StoreId {
+    /// The identity as a UUID.
+    #[must_use]
+    pub fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({})", self.0)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Epoch {
+    /// Numbers of one epoch, at most.
+    pub(crate) const NUMBERS: u64 = 1 << 40;
+    /// The last epoch that there can be.
+    pub(crate) const LAST: Epoch = Epoch((1 << 24) - 1);
+
+    /// The first number of a durable call in this epoch.
+    pub(crate) fn first_seq(self) -> Seq {
+        u64::from(self.0) * Epoch::NUMBERS
+    }
+
+    /// The epoch in which a durable call got its number.
+    pub(crate) fn of(seq: Seq) -> Epoch {
+        // A number has 64 bits, so that this has 24.
+        Epoch((seq / Epoch::NUMBERS) as u32)
     }
 }
 

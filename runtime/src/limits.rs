@@ -82,6 +82,26 @@ pub struct Limits {
     /// Clients over `udp://` that may open a link before they have shown that they receive at their address. 64; beyond,
     /// the server keeps nothing for a client until it has sent a cookie back.
     pub unvalidated_links: usize,
+    /// Calls that a store keeps for a node as a client: unfinished ones, results that nobody has taken, and keys. 1,000,000.
+    pub journal_rows: usize,
+    /// Bytes of arguments and results of these. 1 GiB.
+    pub journal_bytes: usize,
+    /// Clients that a store knows as a server. 65,536.
+    pub registrations: usize,
+    /// Answers of exactly-once calls that a store keeps for one client. 65,536; more are not run until some are
+    /// acknowledged.
+    pub inbox_rows: usize,
+    /// How often a handler of an exactly-once call may fail before the call is fenced. 3.
+    pub handler_attempts: u32,
+    /// How long a handler of an exactly-once call, or a transaction of the program, may keep the store's writer to itself.
+    /// 1 second.
+    pub handler_timeout: Duration,
+    /// Calls that share one commit. 256.
+    pub batch_calls: usize,
+    /// For how long a batch takes in further calls before it commits. 5 milliseconds.
+    pub batch_time: Duration,
+    /// How long the end of a call may wait for a commit that somebody else needs. 10 milliseconds.
+    pub settle_delay: Duration,
     /// For a bench only: whoever lost a datagram sends everything behind it again as well. The loss bench shows what
     /// that costs.
     #[doc(hidden)]
@@ -121,6 +141,15 @@ impl Default for Limits {
             datagram_message: 1 << 20,
             receive_buffer: 4 << 20,
             unvalidated_links: 64,
+            journal_rows: 1_000_000,
+            journal_bytes: 1 << 30,
+            registrations: 65_536,
+            inbox_rows: 65_536,
+            handler_attempts: 3,
+            handler_timeout: Duration::from_secs(1),
+            batch_calls: 256,
+            batch_time: Duration::from_millis(5),
+            settle_delay: Duration::from_millis(10),
             go_back_n: false,
         }
     }

@@ -6,6 +6,9 @@
 
 pub(crate) mod assembly;
 pub(crate) mod client;
+#[cfg(feature = "sqlite")]
+#[allow(dead_code, reason = "in work")]
+pub(crate) mod durable;
 pub(crate) mod finished;
 pub(crate) mod packet;
 pub(crate) mod seq_map;

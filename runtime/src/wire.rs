@@ -1,6 +1,8 @@
 //! Datagrams, frames and payloads as bytes. Knows nothing of calls, sessions or sockets.
 
 pub(crate) mod datagram;
+#[cfg(feature = "sqlite")]
+pub(crate) mod durable;
 pub(crate) mod frame;
 pub(crate) mod payload;
 pub(crate) mod send_buffer;

@@ -1,0 +1,149 @@
+//! The client's decisions about its saved requests, each inside one transaction.
+//!
+//! A request is saved before it is sent, and leaves when its result was taken. What runs over the network in between is
+//! not here.
+
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use super::rows::{Binding, Digest, JournalRows, Key, Outcome, Request, Saved, ServerRow};
+use crate::id::{MethodId, Seq};
+use crate::limits::Limits;
+use crate::wire::durable::Answer;
+
+/// What saving a request came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Saving {
+    /// It has this number, and is bound as its server was known before.
+    New { seq: Seq, binding: Option<Binding> },
+    /// The key belongs to the same request: this is it.
+    Attached { seq: Seq, outcome: Option<Outcome> },
+    /// The key belongs to another request.
+    KeyConflict,
+    /// The journal holds as much as it may.
+    Full,
+}
+
+/// Why a saved call cannot be dropped or cancelled here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// There is none.
+    Unknown,
+    /// It is finished.
+    Finished,
+    /// It is not finished, and may have been sent.
+    MayHaveBeenSent,
+}
+
+/// Saves a request, or finds the one that has its key.
+pub(crate) fn save<D: JournalRows>(
+    db: &mut D,
+    request: &Request,
+    limits: &Limits,
+) -> Result<Saving, D::Error> {
+    if let Some(key) = &request.key
+        && let Some(keyed) = db.keyed(key)?
+    {
+        return Ok(if keyed.digest == key_digest(request) {
+            Saving::Attached { seq: keyed.seq, outcome: keyed.outcome }
+        } else {
+            Saving::KeyConflict
+        });
+    }
+    let usage = db.usage()?;
+    let bytes = usage.bytes.saturating_add(request.arguments.len());
+    if usage.rows >= limits.journal_rows || bytes > limits.journal_bytes {
+        return Ok(Saving::Full);
+    }
+    let seq = db.next_seq()?;
+    let binding = db.server(&request.peer)?.map(|server| server.binding);
+    db.put_request(seq, request, binding)?;
+    Ok(Saving::New { seq, binding })
+}
+
+/// Notes how a call ended. `taken` says that its caller has the result: what has no key then leaves the journal. So
+/// does a result that nobody wants.
+pub(crate) fn settle<D: JournalRows>(
+    db: &mut D,
+    seq: Seq,
+    outcome: &Outcome,
+    taken: bool,
+) -> Result<(), D::Error> {
+    let Some(saved) = db.request(seq)? else { return Ok(()) };
+    let key = if never_ran(outcome) { Key::Freed } else { Key::Kept };
+    let keyed = saved.request.key.is_some() && key == Key::Kept;
+    let unwanted =
+        !saved.request.wanted && matches!(outcome, Outcome::Answered { answer: Answer::Ok, .. });
+    if !keyed && (taken || unwanted) {
+        return db.remove(seq);
+    }
+    db.finish(seq, outcome, key)
+}
+
+/// The result of a finished call was taken: it leaves the journal unless it has a key.
+pub(crate) fn taken<D: JournalRows>(db: &mut D, seq: Seq) -> Result<(), D::Error> {
+    match db.request(seq)? {
+        Some(saved) if saved.outcome.is_some() && saved.request.key.is_none() => db.remove(seq),
+        _ => Ok(()),
+    }
+}
+
+/// Drops a finished call.
+pub(crate) fn forget<D: JournalRows>(db: &mut D, seq: Seq) -> Result<Result<(), Kept>, D::Error> {
+    match db.request(seq)? {
+        None => Ok(Err(Kept::Unknown)),
+        Some(Saved { outcome: None, .. }) => Ok(Err(Kept::MayHaveBeenSent)),
+        Some(_) => db.remove(seq).map(Ok),
+    }
+}
+
+/// Cancels a call that no run of this journal can have sent.
+pub(crate) fn cancel_unsent<D: JournalRows>(
+    db: &mut D,
+    seq: Seq,
+) -> Result<Result<(), Kept>, D::Error> {
+    match db.request(seq)? {
+        None => Ok(Err(Kept::Unknown)),
+        Some(Saved { outcome: Some(_), .. }) => Ok(Err(Kept::Finished)),
+        Some(Saved { binding: Some(_), .. }) => Ok(Err(Kept::MayHaveBeenSent)),
+        Some(_) => settle(db, seq, &Outcome::Cancelled, true).map(Ok),
+    }
+}
+
+/// Notes the registration at a server, and that from now on its requests may be sent there; returns the numbers of those
+/// that were not bound to a store before.
+pub(crate) fn adopt<D: JournalRows>(db: &mut D, server: &ServerRow) -> Result<Vec<Seq>, D::Error> {
+    db.put_server(server)?;
+    db.bind(&server.peer, server.binding)
+}
+
+/// What a server compares to see that a number was not used for two requests.
+pub(crate) fn digest(object: &str, method: MethodId, arguments: &[u8], nonce: u64) -> Digest {
+    let mut hasher = SipHasher24::new_with_keys(nonce, 0);
+    put_text(object, &mut hasher);
+    hasher.write_u32(method.0);
+    hasher.write(arguments);
+    hasher.finish128().as_bytes()
+}
+
+/// What tells whether the same key is used for the same request.
+pub(crate) fn key_digest(request: &Request) -> Digest {
+    let mut hasher = SipHasher24::new();
+    put_text(&request.peer, &mut hasher);
+    put_text(&request.object, &mut hasher);
+    hasher.write_u32(request.method.0);
+    hasher.write(&request.arguments);
+    hasher.finish128().as_bytes()
+}
+
+/// A call that never ran can be made again under its key.
+fn never_ran(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Cancelled | Outcome::Answered { answer: Answer::Never(_), .. })
+}
+
+/// With its length, so that two texts do not run together.
+fn put_text(text: &str, hasher: &mut SipHasher24) {
+    hasher.write_u64(text.len() as u64);
+    hasher.write(text.as_bytes());
+}

@@ -1,0 +1,408 @@
+//! What a client may send of its saved calls, and what a server's word means for them.
+//!
+//! Three rules are kept here. A call is sent only to the store that it is bound to, and is bound durably before it is
+//! first sent. The floor that a store is told never passes a call whose end is not durable. What cannot be asked about is
+//! parked: it is never sent again by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::inbox::{NotRegistered, Register, Registered};
+use super::rows::{Binding, Outcome, ServerRow};
+use crate::error::FailureCode;
+use crate::id::{CommitNumber, Epoch, RegistrationId, Seq, StoreId};
+use crate::wire::durable::{Stamp, Word};
+
+/// All unfinished calls of a journal, and the servers they are for.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbound {
+    identity: Identity,
+    /// The highest number that the journal had given when it was opened.
+    last_before: Seq,
+    /// All numbers below were published or never will be.
+    published: Seq,
+    /// Unfinished calls that are not bound yet, and those of each binding.
+    unbound: BTreeSet<Seq>,
+    bound: BTreeMap<Binding, BTreeSet<Seq>>,
+    peers: BTreeMap<Arc<str>, Peer>,
+    /// Why nothing is sent any more, if so.
+    stopped: Option<Stopped>,
+}
+
+/// Which journal this is, and which opening of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) client: StoreId,
+    pub(crate) epoch: Epoch,
+    /// Drawn at random for this opening.
+    pub(crate) opening: u128,
+}
+
+/// The server at one address.
+#[derive(Debug, Clone, Default)]
+struct Peer {
+    /// The registration there that the journal has.
+    known: Option<ServerRow>,
+    /// That registration was confirmed for this opening of the journal.
+    ready: bool,
+    parked: Option<Parked>,
+}
+
+/// Why calls to a server, or one of them, are not sent any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// The server's store is another one than before.
+    OtherStore { before: StoreId, now: StoreId },
+    /// The server's store is older than what it has told.
+    WentBack,
+    /// The server dropped the registration under which the call may have run.
+    Expired,
+    /// The server holds the call for finished.
+    Stale,
+    /// The server answered another request under this number.
+    Different,
+}
+
+/// Why a journal sends nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// It was opened again since, or a copy of it was: the calls belong to that opening.
+    Fenced,
+    /// It is older than what a server has had from it.
+    WentBack,
+}
+
+/// Whether a call may be sent now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// With this stamp.
+    Send(Stamp),
+    /// The client has to register first.
+    Register(Register),
+    /// Its binding to the store is to be made durable first: [`adopt`](super::journal::adopt).
+    Bind(ServerRow),
+    /// Not before the program accepts the store that is there.
+    Wait(Parked),
+    /// Never.
+    Park(Parked),
+    Stop(Stopped),
+    /// It is finished.
+    Over,
+}
+
+/// What a server's word means for a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// It is finished.
+    Finished(Outcome),
+    /// Ask again after a while.
+    Again,
+    /// It may have run, and is not sent again.
+    Park(Parked),
+    Stop(Stopped),
+}
+
+/// What an answer to [`Register`] means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Registration {
+    /// To be made durable with [`adopt`](super::journal::adopt); then [`adopted`](Outbound::adopted) is to be called.
+    Adopt(ServerRow),
+    /// Try again after a while.
+    Again(String),
+    Park(Parked),
+    Stop(Stopped),
+}
+
+impl Outbound {
+    /// The calls of a journal that was opened with so many numbers given, and knows these servers.
+    pub(crate) fn new(
+        identity: Identity,
+        last_before: Seq,
+        servers: impl IntoIterator<Item = ServerRow>,
+    ) -> Outbound {
+        let known = |row: ServerRow| {
+            (row.peer.clone(), Peer { known: Some(row), ready: false, parked: None })
+        };
+        Outbound {
+            identity,
+            last_before,
+            published: 1,
+            unbound: BTreeSet::new(),
+            bound: BTreeMap::new(),
+            peers: servers.into_iter().map(known).collect(),
+            stopped: None,
+        }
+    }
+
+    /// A saved call is durable. Calls are published in the order of their commits.
+    pub(crate) fn publish(&mut self, seq: Seq, binding: Option<Binding>) {
+        self.published = self.published.max(seq + 1);
+        match binding {
+            None => self.unbound.insert(seq),
+            Some(binding) => self.bound.entry(binding).or_default().insert(seq),
+        };
+    }
+
+    /// Why calls to a server are not taken, if so.
+    pub(crate) fn refused(&self, peer: &str) -> Result<(), Refused> {
+        if let Some(stopped) = self.stopped {
+            return Err(Refused::Stopped(stopped));
+        }
+        match self.peers.get(peer).and_then(|peer| peer.parked) {
+            None => Ok(()),
+            Some(parked) => Err(Refused::Parked(parked)),
+        }
+    }
+
+    /// Whether a call to the server at `peer` may be sent.
+    pub(crate) fn sending(&mut self, seq: Seq, peer: &Arc<str>, nonce: u64) -> Sending {
+        let bound = self.binding_of(seq);
+        if bound.is_none() && !self.unbound.contains(&seq) {
+            return Sending::Over;
+        }
+        if let Some(stopped) = self.stopped {
+            return Sending::Stop(stopped);
+        }
+        let identity = self.identity;
+        let at = self.peers.entry(peer.clone()).or_default();
+        match (at.parked, bound) {
+            (Some(parked), None) => return Sending::Wait(parked),
+            (Some(parked), Some(_)) => return Sending::Park(parked),
+            (None, _) => {}
+        }
+        let Some(known) = at.known.as_ref().filter(|_| at.ready) else {
+            return Sending::Register(register(identity, at.known.as_ref()));
+        };
+        let Some(bound) = bound else { return Sending::Bind(known.clone()) };
+        let Binding { store, registration } = known.binding;
+        if bound.store != store {
+            return Sending::Park(Parked::OtherStore { before: bound.store, now: store });
+        }
+        if bound.registration != registration {
+            return Sending::Park(Parked::Expired);
+        }
+        let (epoch, seen, floor) = (identity.epoch, known.seen, self.floor(bound).min(seq));
+        Sending::Send(Stamp { store, registration, epoch, seq, floor, seen, nonce })
+    }
+
+    /// What a server says to a registration means.
+    pub(crate) fn on_registered(
+        &mut self,
+        peer: &Arc<str>,
+        answer: Result<Registered, NotRegistered>,
+    ) -> Registration {
+        let last_before = self.last_before;
+        let at = self.peers.entry(peer.clone()).or_default();
+        let registered = match answer {
+            Ok(registered) => registered,
+            Err(NotRegistered::Refused { text }) => return Registration::Again(text),
+            Err(NotRegistered::Fenced) => {
+                self.stopped = Some(Stopped::Fenced);
+                return Registration::Stop(Stopped::Fenced);
+            }
+            // Nothing of this client is there any more: it begins anew, and what may have run is parked.
+            Err(NotRegistered::Expired) => {
+                at.known = None;
+                return Registration::Park(Parked::Expired);
+            }
+            Err(NotRegistered::WentBack) => {
+                at.parked = Some(Parked::WentBack);
+                return Registration::Park(Parked::WentBack);
+            }
+            Err(NotRegistered::OtherStore { store }) => {
+                let now = store_id(store);
+                let before = at.known.as_ref().map_or(now, |known| known.binding.store);
+                let parked = Parked::OtherStore { before, now };
+                at.parked = Some(parked);
+                return Registration::Park(parked);
+            }
+        };
+        if registered.max > last_before.max(self.published.saturating_sub(1)) {
+            self.stopped = Some(Stopped::WentBack);
+            return Registration::Stop(Stopped::WentBack);
+        }
+        let seen = at.known.as_ref().map_or(0, |known| known.seen).max(registered.commits);
+        Registration::Adopt(ServerRow {
+            peer: peer.clone(),
+            binding: Binding {
+                store: store_id(registered.store),
+                registration: RegistrationId(registered.registration),
+            },
+            seen,
+        })
+    }
+
+    /// A registration is durable in the journal, and with it the binding of these calls.
+    pub(crate) fn adopted(&mut self, row: ServerRow, bound: &[Seq]) {
+        let binding = row.binding;
+        let at = self.peers.entry(row.peer.clone()).or_default();
+        at.known = Some(row);
+        at.ready = true;
+        for seq in bound {
+            if self.unbound.remove(seq) {
+                self.bound.entry(binding).or_default().insert(*seq);
+            }
+        }
+    }
+
+    /// What a server's word about a call means.
+    pub(crate) fn on_word(&mut self, peer: &Arc<str>, sent: &Stamp, word: &Word<'_>) -> Meaning {
+        let at = self.peers.entry(peer.clone()).or_default();
+        let whole = |at: &mut Peer, parked| {
+            at.ready = false;
+            at.parked = Some(parked);
+            Meaning::Park(parked)
+        };
+        match *word {
+            Word::Answer { commit, answer, body } => {
+                if let Some(known) =
+                    at.known.as_mut().filter(|known| known.binding.store == sent.store)
+                {
+                    known.seen = known.seen.max(commit);
+                }
+                Meaning::Finished(Outcome::Answered { answer, body: body.to_vec() })
+            }
+            Word::Again { .. } => Meaning::Again,
+            Word::Stale => Meaning::Park(Parked::Stale),
+            Word::Different => Meaning::Park(Parked::Different),
+            Word::Fenced => {
+                self.stopped = Some(Stopped::Fenced);
+                Meaning::Stop(Stopped::Fenced)
+            }
+            Word::Expired => {
+                if at
+                    .known
+                    .as_ref()
+                    .is_some_and(|known| known.binding.registration == sent.registration)
+                {
+                    (at.known, at.ready) = (None, false);
+                }
+                Meaning::Park(Parked::Expired)
+            }
+            Word::WentBack => whole(at, Parked::WentBack),
+            Word::OtherStore { store } => {
+                whole(at, Parked::OtherStore { before: sent.store, now: store })
+            }
+        }
+    }
+
+    /// The end of a call is durable: the floor may pass it.
+    pub(crate) fn settled(&mut self, seq: Seq) {
+        if !self.unbound.remove(&seq)
+            && let Some(binding) = self.binding_of(seq)
+            && let Some(bound) = self.bound.get_mut(&binding)
+        {
+            bound.remove(&seq);
+            if bound.is_empty() {
+                self.bound.remove(&binding);
+            }
+        }
+    }
+
+    /// A call has ended, and a planted bug takes that for durable.
+    pub(crate) fn finished(&mut self, seq: Seq) {
+        if cfg_canary!("floors_pass_what_is_not_durable") {
+            self.settled(seq);
+        }
+    }
+
+    /// The program takes the store at an address as it is now: the client registers there anew.
+    pub(crate) fn accept(&mut self, peer: &str) {
+        self.peers.remove(peer);
+    }
+
+    /// What a server may forget, as a stamp without a call; nothing if the client is not registered there.
+    pub(crate) fn forgetting(&self, peer: &str) -> Option<Stamp> {
+        let at = self.peers.get(peer).filter(|at| at.ready)?;
+        let ServerRow { binding, seen, .. } = *at.known.as_ref()?;
+        let Binding { store, registration } = binding;
+        let floor = self.floor(binding);
+        let epoch = self.identity.epoch;
+        Some(Stamp { store, registration, epoch, seq: floor, floor, seen, nonce: 0 })
+    }
+
+    /// The highest commit number that was told at an address.
+    pub(crate) fn seen(&self, peer: &str) -> CommitNumber {
+        let known = self.peers.get(peer).and_then(|at| at.known.as_ref());
+        known.map_or(0, |known| known.seen)
+    }
+
+    /// How many calls are not finished.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.unbound.len() + self.bound.values().map(BTreeSet::len).sum::<usize>()
+    }
+
+    /// All calls below are finished, durably, or are none of this binding.
+    fn floor(&self, binding: Binding) -> Seq {
+        let unbound = self.unbound.first().copied();
+        let bound = self.bound.get(&binding).and_then(BTreeSet::first).copied();
+        unbound.into_iter().chain(bound).min().unwrap_or(self.published)
+    }
+
+    fn binding_of(&self, seq: Seq) -> Option<Binding> {
+        self.bound.iter().find(|(_, calls)| calls.contains(&seq)).map(|(binding, _)| *binding)
+    }
+}
+
+/// Why no call is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Stopped(Stopped),
+    Parked(Parked),
+}
+
+fn register(identity: Identity, known: Option<&ServerRow>) -> Register {
+    Register {
+        client: identity.client.0.as_u128(),
+        epoch: identity.epoch.0,
+        opening: identity.opening,
+        known: known
+            .map(|row| (row.binding.store.0.as_u128(), row.binding.registration.0, row.seen)),
+    }
+}
+
+fn store_id(number: u128) -> StoreId {
+    StoreId(Uuid::from_u128(number))
+}
+
+impl fmt::Display for Parked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Parked::OtherStore { before, now } => write!(
+                f,
+                "the server has another store than before ({now}, not {before}); if that is right, say so with \
+                 `Node::accept_store`"
+            ),
+            Parked::WentBack => f.write_str(
+                "the server's store is older than what it has answered: a copy of it was restored; if that is \
+                 right, say so with `Node::accept_store`",
+            ),
+            Parked::Expired => f.write_str("the server has dropped what it knew of this client"),
+            Parked::Stale => f.write_str("the server holds the call for finished"),
+            Parked::Different => f.write_str("the server has answered another request under its number"),
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stopped::Fenced => f.write_str("the journal was opened again by somebody else, who has its calls now"),
+            Stopped::WentBack => f.write_str(
+                "the journal is older than what a server has had from it: a copy of it was restored, and nothing \
+                 of it is sent",
+            ),
+        }
+    }
+}
+
+/// The code that a fence gets when the server refused a call before it looked at its number.
+pub(crate) fn fence_code(code: FailureCode) -> Option<FailureCode> {
+    match code {
+        FailureCode::NoSuchMethod | FailureCode::BadArguments | FailureCode::TooLarge => Some(code),
+        _ => None,
+    }
+}
