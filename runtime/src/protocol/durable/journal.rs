@@ -122,7 +122,7 @@ pub(crate) fn adopt<D: JournalRows>(db: &mut D, server: &ServerRow) -> Result<Ve
 pub(crate) fn digest(object: &str, method: MethodId, arguments: &[u8], nonce: u64) -> Digest {
     let mut hasher = SipHasher24::new_with_keys(nonce, 0);
     put_text(object, &mut hasher);
-    hasher.write_u32(method.0);
+    hasher.write(&method.0.to_le_bytes());
     hasher.write(arguments);
     hasher.finish128().as_bytes()
 }
@@ -132,7 +132,7 @@ pub(crate) fn key_digest(request: &Request) -> Digest {
     let mut hasher = SipHasher24::new();
     put_text(&request.peer, &mut hasher);
     put_text(&request.object, &mut hasher);
-    hasher.write_u32(request.method.0);
+    hasher.write(&request.method.0.to_le_bytes());
     hasher.write(&request.arguments);
     hasher.finish128().as_bytes()
 }
@@ -144,6 +144,6 @@ fn never_ran(outcome: &Outcome) -> bool {
 
 /// With its length, so that two texts do not run together.
 fn put_text(text: &str, hasher: &mut SipHasher24) {
-    hasher.write_u64(text.len() as u64);
+    hasher.write(&(text.len() as u64).to_le_bytes());
     hasher.write(text.as_bytes());
 }
