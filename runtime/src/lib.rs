@@ -65,14 +65,14 @@
 //!
 //! # Promises
 //!
-//! A trait declares one of three [`Semantics`] for all its methods, a method may declare another:
+//! A trait declares one of four [`Semantics`] for all its methods, a method may declare another:
 //!
 //! | `semantics = …` | the method runs | for |
 //! |---|---|---|
 //! | `"maybe"` | once or never; nothing is sent again | what is of no use when it is late |
 //! | `"at_least_once"` | until an answer came; perhaps more than once | reading, and what may be done twice |
 //! | `"at_most_once"`, the default | once or never, however often the request is sent again | everything else |
-//! | `"exactly_once"` | not in this version: a compile error | |
+//! | `"exactly_once"`, with the feature `sqlite` | until its effect is in the database once, over crashes of both sides | what must not be lost nor doubled |
 //!
 //! The table in the docs of [`Semantics`] says what each of them does in each kind of failure; a
 //! test runs every cell of it over real sockets. A client reconnects by itself, and its session
@@ -170,10 +170,46 @@
 //!
 //! [`Node::statistics`] counts datagrams: sent, received, lost, refused, and dropped by the kernel.
 //!
+//! # Exactly once
+//!
+//! With the feature `sqlite` a node can have a [store](SqliteStore), an SQLite database of the program's own. Calls of
+//! methods with `semantics = "exactly_once"` are saved there before they are sent, and the object's handler writes to the
+//! server's database in the transaction that records its answer:
+//!
+//! ```
+//! # #[cfg(feature = "sqlite")]
+//! # mod bank {
+//! use farcall::sqlite::params;
+//! use farcall::{CallError, remote};
+//!
+//! #[remote(semantics = "exactly_once")]
+//! pub trait Ledger {
+//!     async fn transfer(&self, from: &str, to: &str, cents: i64);
+//! }
+//!
+//! struct Book;
+//!
+//! #[remote]
+//! impl Ledger for Book {
+//!     async fn transfer(&self, from: &str, to: &str, cents: i64) -> Result<(), CallError> {
+//!         let tx = farcall::sqlite::transaction()?;
+//!         tx.execute("update account set cents = cents - ?1 where name = ?2", params![cents, from])?;
+//!         tx.execute("update account set cents = cents + ?1 where name = ?2", params![cents, to])?;
+//!         Ok(())
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! [`Call::key`] finds the call again after a crash of the client, [`Call::enqueue`] saves it in a transaction of the
+//! program's own, [`Node::recovered`] lists what was finished meanwhile. Such a call has no end but its answer: a timeout
+//! is [`CallError::Deferred`], with a [`Ticket`] to wait on again. `docs/exactly-once.md` in the repository says what is
+//! promised, under which conditions, and what is not.
+//!
 //! # Limits of this version
 //!
-//! No encryption and no authentication: use it where the network is trusted. Groups, references to
-//! objects as values, and `exactly_once` are not in it; what needs them is a clear error.
+//! No encryption and no authentication: use it where the network is trusted. Groups and references to objects as values
+//! are not in it; what needs them is a clear error.
 
 #[macro_use]
 mod canary;

@@ -28,7 +28,9 @@ use std::fmt;
 /// more for each further loss. Under at-least-once a copy of the request that was delayed on its
 /// way may run even after the caller was told.
 ///
-/// `exactly_once` is not in this version: `#[remote]` refuses it with a compile error.
+/// Under exactly_once, with the feature `sqlite`, the table has one line: whatever happens, the method takes effect once,
+/// and its caller gets the result, or [`CallError::Deferred`](crate::CallError::Deferred) and the result later. The page
+/// of the [crate](crate#exactly-once) says how.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Semantics {
     /// The request is sent once and nothing more: the method runs once or never.
