@@ -20,7 +20,8 @@ pub(crate) struct Args {
     pub(crate) timeout: Option<Duration>,
     /// Largest encoded result, in bytes.
     pub(crate) max_reply: Option<u32>,
-    pub(crate) spawn: bool,
+    /// The word `spawn`, where it was written.
+    pub(crate) spawn: Option<Path>,
     /// The word `oneway`, where it was written.
     pub(crate) oneway: Option<Path>,
     /// Path of the crate `farcall`, if the user gave one.
@@ -28,12 +29,14 @@ pub(crate) struct Args {
     seen: Vec<String>,
 }
 
-/// The words for `semantics` that this version knows.
+/// The words for `semantics`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Semantics {
     Maybe,
     AtLeastOnce,
     AtMostOnce,
+    /// Only with the feature.
+    ExactlyOnce,
 }
 
 /// What the attribute stands on: not every option makes sense everywhere.
@@ -86,7 +89,7 @@ impl Args {
             ("semantics", Meta::NameValue(pair)) => self.semantics = semantics(pair, errors),
             ("timeout", Meta::NameValue(pair)) => self.timeout = timeout(pair, errors),
             ("max_reply", Meta::NameValue(pair)) => self.max_reply = max_reply(pair, errors),
-            ("spawn", Meta::Path(_)) => self.spawn = true,
+            ("spawn", Meta::Path(path)) => self.spawn = Some(path.clone()),
             ("oneway", Meta::Path(path)) => self.oneway = Some(path.clone()),
             ("crate", _) if place == Place::Method => {
                 errors.spanned(option, errors::CRATE_ON_METHOD)
@@ -129,6 +132,7 @@ fn semantics(pair: &MetaNameValue, errors: &mut Errors) -> Option<(Semantics, Li
         "maybe" => Semantics::Maybe,
         "at_least_once" => Semantics::AtLeastOnce,
         "at_most_once" => Semantics::AtMostOnce,
+        "exactly_once" if cfg!(feature = "exactly_once") => Semantics::ExactlyOnce,
         "exactly_once" => {
             errors.spanned(&word, errors::EXACTLY_ONCE);
             return None;
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(args.semantics.map(|(semantics, _)| semantics), Some(Semantics::Maybe));
         assert_eq!(args.timeout, Some(Duration::from_secs(90)));
         assert_eq!(args.max_reply, Some(65_536));
-        assert!(args.spawn && args.oneway.is_some());
+        assert!(args.spawn.is_some() && args.oneway.is_some());
         assert_eq!(crate::text::compact(args.root), "crate::far");
     }
 
@@ -282,10 +286,29 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "exactly_once")]
+    #[test]
+    fn exactly_once_is_a_semantics_with_the_feature() {
+        let mut errors = Errors::new();
+        let args = Args::read(quote!(semantics = "exactly_once"), Place::Method, &mut errors);
+        assert_eq!(errors.messages(), [""; 0]);
+        assert_eq!(args.semantics.map(|(semantics, _)| semantics), Some(Semantics::ExactlyOnce));
+    }
+
+    #[cfg(not(feature = "exactly_once"))]
+    #[test]
+    fn exactly_once_without_the_feature_names_it() {
+        let mut errors = Errors::new();
+        let args = Args::read(quote!(semantics = "exactly_once"), Place::Method, &mut errors);
+        assert!(args.semantics.is_none());
+        assert_eq!(errors.messages(), [errors::EXACTLY_ONCE]);
+        assert!(errors::EXACTLY_ONCE.contains(r#"features = ["sqlite"]"#));
+    }
+
     #[test]
     fn all_wrong_options_are_reported_together() {
         let text = quote!(
-            semantics = "exactly_once",
+            semantics = "never",
             timeout = "2",
             spawn = true,
             colour,
@@ -296,7 +319,8 @@ mod tests {
         assert_eq!(
             messages(text, Place::Trait),
             [
-                errors::EXACTLY_ONCE,
+                "unknown semantics `never`; \
+                 expected `maybe`, `at_least_once`, `at_most_once` or `exactly_once`",
                 errors::BAD_TIMEOUT,
                 "`spawn` takes no value; write `spawn` alone",
                 &format!("unknown option `colour`; {}", errors::UNKNOWN_OPTION),

@@ -116,8 +116,8 @@ pub(crate) const METHOD_OPTION_IN_IMPL: &str = "the caller relies on the trait, 
     promises stand there; move this attribute to the method of the trait";
 pub(crate) const UNKNOWN_OPTION: &str =
     "expected `semantics`, `timeout`, `spawn`, `oneway`, `max_reply` or `crate`";
-pub(crate) const EXACTLY_ONCE: &str = "`exactly_once` is not available in this version: it comes \
-    with the durable store; write `at_most_once`, and make a repeated effect harmless yourself";
+pub(crate) const EXACTLY_ONCE: &str = "`exactly_once` needs a store, and so the feature `sqlite` of \
+    `farcall`; write `farcall = { version = \"…\", features = [\"sqlite\"] }` in Cargo.toml";
 pub(crate) const BAD_TIMEOUT: &str = "a timeout is a text of numbers with units `h`, `m`, `s`, \
     `ms` or `us`, from large to small, and is not zero; write for example `timeout = \"2s\"` or \
     `timeout = \"1m30s\"`";
@@ -130,6 +130,9 @@ pub(crate) const ONEWAY_RESULT: &str =
     "a `oneway` method has no reply, so it cannot return anything; remove the result, or `oneway`";
 pub(crate) const ONEWAY_SEMANTICS: &str = "a `oneway` method has no reply, so nothing but \
     `maybe` can be promised; remove this semantics, or `oneway`";
+pub(crate) const SPAWN_SEMANTICS: &str = "an `exactly_once` method runs inside its transaction, on \
+    the thread of the store, and never in a task of its own; remove `spawn`, or choose another \
+    semantics";
 
 #[cfg(test)]
 mod tests {

@@ -116,7 +116,7 @@ impl Interface {
         Promise {
             semantics: if oneway { Semantics::Maybe } else { semantics },
             oneway,
-            spawn: method.args.spawn || self.args.spawn,
+            spawn: method.args.spawn.is_some() || self.args.spawn.is_some(),
             timeout: method.args.timeout.or(self.args.timeout),
             max_reply: method.args.max_reply.or(self.args.max_reply),
         }

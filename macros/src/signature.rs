@@ -96,9 +96,8 @@ impl Signature {
                 }
             }
         }
-        if let Some(argument) =
-            written.inputs.iter().filter(|input| is_typed(input)).nth(MAX_ARGUMENTS)
-        {
+        let mut typed = written.inputs.iter().filter(|input| matches!(input, FnArg::Typed(_)));
+        if let Some(argument) = typed.nth(MAX_ARGUMENTS) {
             errors.spanned(argument, errors::TOO_MANY_ARGUMENTS);
             lost = true;
         }
@@ -119,7 +118,10 @@ impl Signature {
     ) -> syn::Signature {
         let mut signature = self.head.clone();
         signature.inputs.extend(arguments);
-        signature.output = ReturnType::Type(Token![->](self.places().value), Box::new(result));
+        // The longer form stays, so that an import which only it needs is used.
+        if self.form != Form::Whole || self.repaired {
+            signature.output = ReturnType::Type(Token![->](self.places().value), Box::new(result));
+        }
         signature
     }
 
@@ -199,10 +201,6 @@ const MAX_ARGUMENTS: usize = 16;
 
 fn is_lint(attribute: &syn::Attribute) -> bool {
     ["allow", "expect", "warn"].iter().any(|name| attribute.path().is_ident(name))
-}
-
-fn is_typed(input: &FnArg) -> bool {
-    matches!(input, FnArg::Typed(_))
 }
 
 fn text_of(written: &syn::Signature) -> String {

@@ -17,8 +17,12 @@ pub(crate) fn validate(interface: &mut Interface, errors: &mut Errors) {
     if interface.args.oneway.is_some() {
         report_semantics(&interface.args, errors);
     }
+    report_spawn(&interface.args, &Args::default(), errors);
     for method in &interface.methods {
         report_oneway(interface, method, errors);
+        if !interface.is_oneway(method) {
+            report_spawn(&method.args, &interface.args, errors);
+        }
     }
 }
 
@@ -38,6 +42,20 @@ fn report_semantics(args: &Args, errors: &mut Errors) {
         && *semantics != Semantics::Maybe
     {
         errors.spanned(word, errors::ONEWAY_SEMANTICS);
+    }
+}
+
+/// Blames what stands in `args`, where `above` holds for what they do not say; what `above` says by
+/// itself is not reported again.
+fn report_spawn(args: &Args, above: &Args, errors: &mut Errors) {
+    let semantics = args.semantics.as_ref().or(above.semantics.as_ref());
+    if !matches!(semantics, Some((Semantics::ExactlyOnce, _))) {
+        return;
+    }
+    match (&args.spawn, &above.spawn, &args.semantics) {
+        (Some(spawn), _, _) => errors.spanned(spawn, errors::SPAWN_SEMANTICS),
+        (None, Some(_), Some((_, word))) => errors.spanned(word, errors::SPAWN_SEMANTICS),
+        _ => {}
     }
 }
 
@@ -169,6 +187,57 @@ mod tests {
         );
         let (semantics, result) = (errors::ONEWAY_SEMANTICS, errors::ONEWAY_RESULT);
         assert_eq!(messages, [semantics, result, result, semantics]);
+    }
+
+    #[cfg(feature = "exactly_once")]
+    #[test]
+    fn a_method_that_runs_in_its_transaction_has_no_task_of_its_own() {
+        let (promises, messages) = read(
+            quote!(semantics = "exactly_once", timeout = "2s", max_reply = 7),
+            &parse_quote! {
+                trait Ledger {
+                    async fn fine(&self);
+                    #[remote(spawn)]
+                    async fn wrong(&self);
+                    #[remote(spawn, semantics = "at_most_once")]
+                    async fn also_fine(&self);
+                    #[remote(spawn, oneway)]
+                    async fn nor_this(&self);
+                    #[remote(oneway, semantics = "exactly_once")]
+                    async fn without_an_answer(&self);
+                }
+            },
+        );
+        assert_eq!(messages, [errors::SPAWN_SEMANTICS, errors::ONEWAY_SEMANTICS]);
+        let fine = Promise {
+            semantics: Semantics::ExactlyOnce,
+            oneway: false,
+            spawn: false,
+            timeout: Some(Duration::from_secs(2)),
+            max_reply: Some(7),
+        };
+        assert_eq!(promises[0], fine);
+    }
+
+    #[cfg(feature = "exactly_once")]
+    #[test]
+    fn each_spawn_beside_exactly_once_is_blamed_once_whatever_stands_where() {
+        let method = quote!(
+            async fn method(&self);
+        );
+        let both = quote!(semantics = "exactly_once", spawn);
+        for (on_trait, on_method, wrong) in [
+            (both.clone(), quote!(), 1),
+            (quote!(), both.clone(), 1),
+            (both.clone(), both, 2),
+            (quote!(spawn), quote!(semantics = "exactly_once"), 1),
+            (quote!(semantics = "exactly_once"), quote!(spawn), 1),
+            (quote!(spawn), quote!(semantics = "maybe"), 0),
+        ] {
+            let item = parse_quote!(trait Ledger { #[remote(#on_method)] #method });
+            let (_, messages) = read(on_trait.clone(), &item);
+            assert_eq!(messages, vec![errors::SPAWN_SEMANTICS; wrong], "{on_trait}; {on_method}");
+        }
     }
 
     #[test]

@@ -78,6 +78,7 @@ fn descriptor(interface: &Interface, method: &Method) -> TokenStream {
         Semantics::Maybe => quote!(Maybe),
         Semantics::AtLeastOnce => quote!(AtLeastOnce),
         Semantics::AtMostOnce => quote!(AtMostOnce),
+        Semantics::ExactlyOnce => quote!(ExactlyOnce),
     };
     let timeout = option(promise.timeout.map(duration));
     let max_reply = option(promise.max_reply.map(|bytes| {

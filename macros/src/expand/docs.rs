@@ -94,19 +94,29 @@ fn promise(interface: &Interface, method: &Method) -> (&'static str, String) {
         Promise { semantics: Semantics::AtMostOnce, .. } => {
             "*At most once*: however often it is sent again, the method runs once or never."
         }
-    };
-    let deadline = match promise.timeout {
-        _ if promise.oneway => {
-            String::from("A call waits for nothing but room in the send buffer.")
-        }
-        Some(timeout) => {
-            format!("A call waits at most {timeout:?}, unless it sets a time of its own.")
-        }
-        None => {
-            String::from("A call waits as long as its node says, unless it sets a time of its own.")
+        Promise { semantics: Semantics::ExactlyOnce, .. } => {
+            "*Exactly once*: saved before it is sent; what the method writes in its transaction \
+             takes effect once, whatever crashes."
         }
     };
-    (semantics, deadline)
+    (semantics, deadline(interface, promise))
+}
+
+fn deadline(interface: &Interface, promise: Promise) -> String {
+    if promise.oneway {
+        return String::from("A call waits for nothing but room in the send buffer.");
+    }
+    let time = match promise.timeout {
+        Some(timeout) => format!("at most {timeout:?}"),
+        None => String::from("as long as its node says"),
+    };
+    let then = if promise.semantics == Semantics::ExactlyOnce {
+        let root = text::compact(interface.root());
+        format!("; after that it goes on: see [`CallError::Deferred`]({root}::CallError::Deferred)")
+    } else {
+        String::new()
+    };
+    format!("A call waits {time}, unless it sets a time of its own{then}.")
 }
 
 /// The method's own error, and what the others say: a sentence each.
@@ -149,4 +159,36 @@ fn lines(lines: &[&str]) -> TokenStream {
     let lines =
         lines.iter().map(|line| if line.is_empty() { String::new() } else { format!(" {line}") });
     quote!(#(#[doc = #lines])*)
+}
+
+#[cfg(all(test, feature = "exactly_once"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exactly_once_method_says_what_is_promised_and_that_a_timeout_does_not_end_it() {
+        let expansion = crate::expand::remote(
+            quote!(semantics = "exactly_once", timeout = "2s", crate = far),
+            quote! {
+                trait Ledger {
+                    /// Moves money.
+                    async fn transfer(&self, cents: i64);
+                    #[remote(semantics = "maybe")]
+                    /// Looks.
+                    async fn balance(&self) -> i64;
+                }
+            },
+        );
+        let expansion = expansion.to_string();
+        let count = |text: &str| expansion.matches(text).count();
+        // At the trait's method and at the proxy's.
+        assert_eq!(count("*Exactly once*: saved before it is sent"), 2);
+        assert_eq!(
+            count("A call waits at most 2s, unless it sets a time of its own; after that"),
+            2
+        );
+        assert_eq!(count("it goes on: see [`CallError::Deferred`](far::CallError::Deferred)."), 2);
+        assert_eq!(count("A call waits at most 2s, unless it sets a time of its own."), 2);
+        assert_eq!(count("semantics : far :: Semantics :: ExactlyOnce"), 1);
+    }
 }
