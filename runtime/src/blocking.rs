@@ -22,9 +22,7 @@ use crate::proxy::Proxy;
 use crate::semantics::Execution;
 use crate::serve::ServeError;
 
-mod park;
-
-pub(crate) use park::{block_on, in_async_task};
+pub(crate) use crate::driver::park::{block_on, in_async_task};
 
 /// A node that serves on a thread of its own, for a program without an async runtime.
 ///

@@ -23,11 +23,13 @@ use crate::id::Handle;
 use crate::node::Node;
 use crate::pending::Pending;
 use crate::private::MethodFailure;
-use crate::semantics::Execution;
+use crate::semantics::{Execution, Semantics};
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
 mod queue;
+#[cfg(feature = "sqlite")]
+mod saving;
 
 pub(crate) use buffer::with_buffer;
 use queue::{Alarm, Queued};
@@ -46,6 +48,12 @@ pub(crate) struct Target {
     handle: Handle,
     descriptor: &'static Descriptor,
     object: Arc<str>,
+    /// The server's address.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        allow(dead_code, reason = "exactly-once calls are saved for it")
+    )]
+    peer: Arc<str>,
 }
 
 /// One call of a remote method: a builder that is a future.
@@ -85,6 +93,8 @@ struct Plan<T, E> {
     method: u32,
     limit: Limit,
     decoders: Decoders<T, E>,
+    /// Under which an exactly-once call is found again.
+    key: Option<Box<str>>,
     span: Option<Box<tracing::Span>>,
 }
 
@@ -111,8 +121,9 @@ impl Remote {
         handle: Handle,
         descriptor: &'static Descriptor,
         object: Arc<str>,
+        peer: Arc<str>,
     ) -> Remote {
-        let target = Arc::new(Target { node, link, handle, descriptor, object });
+        let target = Arc::new(Target { node, link, handle, descriptor, object, peer });
         Remote { target, timeout: None }
     }
 
@@ -146,6 +157,7 @@ impl<A, T, E> Call<A, T, E> {
             method: u32::try_from(method).unwrap_or(u32::MAX),
             limit: remote.timeout.map_or(Limit::Inherited, Limit::Timeout),
             decoders: Decoders { result: decode, error: E::decode },
+            key: None,
             span: None,
         };
         Call { stage: Stage::Unstarted(plan, arguments) }
@@ -166,6 +178,18 @@ impl<A, T, E> Call<A, T, E> {
     /// One deadline can so bound a sequence of calls. It has no effect on a call that has started.
     pub fn deadline(self, deadline: impl Into<Instant>) -> Call<A, T, E> {
         self.limited(Limit::Deadline(deadline.into()))
+    }
+
+    /// Gives an exactly-once call a key of the program's own, such as the number of an order.
+    ///
+    /// The same call under the same key attaches to the saved one, running or finished, in this run of the program or a
+    /// later one, and gets the same result. The key is kept until [`Node::forget`]; a call that did not run and never
+    /// will frees it. It has no effect on a call that has started.
+    pub fn key(mut self, key: impl Into<String>) -> Call<A, T, E> {
+        if let Stage::Unstarted(plan, _) = &mut self.stage {
+            plan.key = Some(key.into().into());
+        }
+        self
     }
 
     /// What is called, while the call is there to be polled.
@@ -215,12 +239,14 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     }
 
     /// Makes the call and returns as soon as the request is in the send buffer; waits while that is
-    /// full.
+    /// full. An exactly-once call is on stable storage then.
     ///
     /// # Errors
     /// Those of a call that could not be sent. Nothing ran.
     pub async fn start(mut self) -> Result<Pending<T, E>, CallError<E>> {
-        poll_fn(|cx| self.poll_start(cx, Alarm::Timer)).await
+        let pending = poll_fn(|cx| self.poll_start(cx, Alarm::Timer)).await?;
+        poll_fn(|cx| pending.poll_saved(cx)).await.map_err(CallError::widen)?;
+        Ok(pending)
     }
 
     /// Makes the call without waiting for anything.
@@ -282,6 +308,13 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         if timeout == Some(Duration::ZERO) {
             return Err(never_sent(Duration::ZERO).widen());
         }
+        if plan.check_durable().map_err(CallError::widen)? {
+            #[cfg(feature = "sqlite")]
+            {
+                self.stage = Stage::Started(plan.save(&arguments, timeout)?);
+            }
+            return Ok(());
+        }
         with_buffer(|buffer| {
             plan.encode(&arguments, buffer)?;
             self.stage = match plan.offer(buffer, timeout, None) {
@@ -331,6 +364,23 @@ impl<T, E> Plan<T, E> {
         &self.target.descriptor.methods[self.method as usize]
     }
 
+    /// Whether the call is exactly once, and so is saved before it is sent.
+    ///
+    /// # Errors
+    /// It has a key and is not; or it is made inside a transaction, where only what is enqueued is allowed.
+    #[inline]
+    fn check_durable(&self) -> Result<bool, CallError> {
+        #[cfg(feature = "sqlite")]
+        if crate::store::in_transaction() {
+            return Err(CallError::CallInsideTransaction);
+        }
+        let exactly_once = self.method().semantics == Semantics::ExactlyOnce;
+        if self.key.is_some() && !exactly_once {
+            return Err(CallError::NotDurable { method: self.method().name });
+        }
+        Ok(exactly_once)
+    }
+
     /// A span for this call if anybody listens.
     fn make_span(&self) -> Option<Box<tracing::Span>> {
         let span = tracing::debug_span!(
@@ -363,7 +413,8 @@ impl<T, E> Plan<T, E> {
         let request = StartCall {
             handle: self.target.handle,
             method: self.method,
-            descriptor: self.method(),
+            semantics: self.method().semantics,
+            oneway: self.method().oneway,
             timeout,
             arguments,
         };
@@ -383,6 +434,11 @@ impl Target {
 
     pub(crate) fn object(&self) -> &str {
         &self.object
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
     }
 }
 

@@ -38,6 +38,12 @@ pub struct MethodDescriptor {
 }
 
 impl Descriptor {
+    /// Whether one of the methods is exactly once, so that both sides need a store.
+    #[must_use]
+    pub fn is_exactly_once(&self) -> bool {
+        self.methods.iter().any(|method| method.semantics == Semantics::ExactlyOnce)
+    }
+
     /// Position of the method with this id; evaluated at compile time by generated code.
     ///
     /// # Panics

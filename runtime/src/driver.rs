@@ -6,11 +6,14 @@
 pub(crate) mod clock;
 pub(crate) mod connection;
 pub(crate) mod datagram;
+#[cfg(feature = "sqlite")]
+pub(crate) mod durable;
 pub(crate) mod entropy;
 mod handles;
 mod input;
 pub(crate) mod link;
 mod output;
+pub(crate) mod park;
 pub(crate) mod server;
 mod serving;
 mod session;

@@ -11,6 +11,11 @@ use std::time::Duration;
 
 use crate::address::AddressError;
 use crate::semantics::Execution;
+use crate::ticket::Ticket;
+
+mod code;
+
+pub(crate) use code::FailureCode;
 
 /// Why a call gave no result. `E` is the method's own error type.
 ///
@@ -68,6 +73,32 @@ pub enum CallError<E = Infallible> {
         source: Arc<io::Error>,
     },
 
+    /// The call cannot be exactly once, since this node has no store: see
+    /// [`NodeBuilder::store`](crate::NodeBuilder::store). It did not run.
+    NoStore,
+    /// `key` and `enqueue` are for methods with `semantics = "exactly_once"`; this one promises less. It did not run.
+    NotDurable {
+        /// The method.
+        method: &'static str,
+    },
+    /// The handler of an exactly-once method made a remote call, which would keep the database waiting for others and
+    /// happen again with each attempt. It did not run. Enqueue an exactly-once call in the transaction: `.enqueue(&tx)`.
+    CallInsideTransaction,
+    /// The key belongs to another call: to another object, method or other arguments. It did not run.
+    KeyConflict {
+        /// The key.
+        key: Box<str>,
+    },
+    /// The store holds as many saved calls, results and keys as its limits allow. It did not run. Take or
+    /// [forget](crate::Node::forget) what is finished, or raise [`Limits::journal_rows`](crate::Limits::journal_rows) and
+    /// [`Limits::journal_bytes`](crate::Limits::journal_bytes).
+    JournalFull,
+    /// The store failed. As the error of a call: it could not be saved, and did not run. As what a handler returns: the
+    /// database failed within, and what it wrote is to be taken back.
+    Store {
+        /// What the database said, and what to do.
+        reason: Box<str>,
+    },
     /// An exactly-once method failed each time that it ran in its transaction: it panicked, took too
     /// long, or the database failed. All that it wrote was taken back, and the call never runs again.
     RolledBack {
@@ -93,6 +124,26 @@ pub enum CallError<E = Infallible> {
         reason: Box<str>,
     },
 
+    /// An exactly-once call has no answer within its timeout. It goes on, over restarts of both sides, until it has one:
+    /// wait again with the [ticket](CallError::ticket), or find it by its key.
+    Deferred {
+        /// How long was waited.
+        waited: Duration,
+        /// The call.
+        ticket: Ticket,
+    },
+    /// An exactly-once call may have run, and nobody can be asked: the server's store was replaced, restored from an old
+    /// copy, or has dropped this client. It is not sent again.
+    Parked {
+        /// What happened, and what to do if it is right.
+        reason: Box<str>,
+    },
+    /// The store of this node belongs to somebody else now: it was copied or restored, and the other copy was opened
+    /// later. A call that was saved may have run, and is completed there.
+    Fenced {
+        /// What happened.
+        reason: Box<str>,
+    },
     /// No answer by the deadline. It may have run, or may yet run: `execution` says what is known.
     DeadlineExceeded {
         /// How long the caller had waited.
@@ -166,41 +217,6 @@ pub struct Refusal {
 /// ```
 pub trait MethodError {}
 
-/// Why a peer has no answer, as a byte on the wire. Codes below 16 say that nothing ran.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[doc(hidden)]
-#[non_exhaustive]
-pub enum FailureCode {
-    /// No object of that name and interface.
-    NoSuchObject = 1,
-    /// No method of that id, or a weaker promise.
-    NoSuchMethod = 2,
-    /// The arguments do not decode.
-    BadArguments = 3,
-    /// A limit of the server is reached.
-    Busy = 4,
-    /// The server is shutting down.
-    ShuttingDown = 5,
-    /// The deadline had passed before the handler began.
-    Expired = 6,
-    /// The request is larger than the server accepts.
-    TooLarge = 7,
-    /// Each time the method ran in its transaction it failed, and all that it wrote was taken back.
-    RolledBack = 8,
-    /// The caller cancelled the call, and it never runs.
-    Cancelled = 9,
-    /// The handler panicked.
-    Panicked = 16,
-    /// The handler's task was ended before it returned.
-    Aborted = 17,
-    /// The encoded result is larger than allowed.
-    ReplyTooLarge = 18,
-    /// The result could not be encoded.
-    ReplyNotEncoded = 19,
-    /// A call that the handler made itself failed.
-    FailedWithin = 20,
-}
-
 impl<E> CallError<E> {
     /// Whether the method ran: what the caller needs to know before it tries again.
     #[must_use]
@@ -216,6 +232,12 @@ impl<E> CallError<E> {
             | CallError::TooLarge { .. }
             | CallError::NotEncoded { .. }
             | CallError::BufferFull
+            | CallError::NoStore
+            | CallError::NotDurable { .. }
+            | CallError::CallInsideTransaction
+            | CallError::KeyConflict { .. }
+            | CallError::JournalFull
+            | CallError::Store { .. }
             | CallError::RolledBack { .. }
             | CallError::Unreachable { .. } => Execution::NotExecuted,
             CallError::Method(_)
@@ -228,7 +250,20 @@ impl<E> CallError<E> {
             | CallError::Cancelled { execution }
             | CallError::Closed { execution }
             | CallError::Protocol { execution, .. } => *execution,
-            CallError::ServerRestarted | CallError::SessionExpired => Execution::Unknown,
+            CallError::ServerRestarted
+            | CallError::SessionExpired
+            | CallError::Deferred { .. }
+            | CallError::Parked { .. }
+            | CallError::Fenced { .. } => Execution::Unknown,
+        }
+    }
+
+    /// The exactly-once call that goes on, if this is [`CallError::Deferred`].
+    #[must_use]
+    pub fn ticket(&self) -> Option<&Ticket> {
+        match self {
+            CallError::Deferred { ticket, .. } => Some(ticket),
+            _ => None,
         }
     }
 
@@ -260,7 +295,16 @@ impl CallError<Infallible> {
             CallError::BufferFull => CallError::BufferFull,
             CallError::BlockingInAsync { execution } => CallError::BlockingInAsync { execution },
             CallError::Unreachable { peer, source } => CallError::Unreachable { peer, source },
+            CallError::NoStore => CallError::NoStore,
+            CallError::NotDurable { method } => CallError::NotDurable { method },
+            CallError::CallInsideTransaction => CallError::CallInsideTransaction,
+            CallError::KeyConflict { key } => CallError::KeyConflict { key },
+            CallError::JournalFull => CallError::JournalFull,
+            CallError::Store { reason } => CallError::Store { reason },
             CallError::RolledBack { reason } => CallError::RolledBack { reason },
+            CallError::Deferred { waited, ticket } => CallError::Deferred { waited, ticket },
+            CallError::Parked { reason } => CallError::Parked { reason },
+            CallError::Fenced { reason } => CallError::Fenced { reason },
             CallError::Panicked { reason } => CallError::Panicked { reason },
             CallError::FailedWithin { reason } => CallError::FailedWithin { reason },
             CallError::BadReply { reason } => CallError::BadReply { reason },
@@ -313,6 +357,30 @@ impl<E> fmt::Display for CallError<E> {
             CallError::Unreachable { peer, .. } => {
                 write!(f, "no connection to {peer}, nothing was sent")
             }
+            CallError::NoStore => f.write_str(
+                "an exactly-once call needs a store on this node; give it one with `Node::builder().store(…)`",
+            ),
+            CallError::NotDurable { method } => {
+                write!(f, "`{method}` is not an exactly-once method: it has no key and cannot be enqueued")
+            }
+            CallError::CallInsideTransaction => f.write_str(
+                "a handler of an exactly-once method makes no remote calls; enqueue an exactly-once call in its \
+                 transaction, `.enqueue(&tx)`",
+            ),
+            CallError::KeyConflict { key } => {
+                write!(f, "the key `{key}` belongs to a call of another method or with other arguments")
+            }
+            CallError::JournalFull => f.write_str(
+                "the store holds as many saved calls as its limits allow; take or forget what is finished",
+            ),
+            CallError::Store { reason } => write!(f, "the store failed: {reason}"),
+            CallError::Deferred { waited, ticket } => {
+                write!(f, "no answer within {waited:?}; call {ticket} is saved and goes on")
+            }
+            CallError::Parked { reason } => {
+                write!(f, "it may have run, and is not sent again: {reason}")
+            }
+            CallError::Fenced { reason } => write!(f, "it may have run: {reason}"),
             CallError::RolledBack { reason } => {
                 write!(f, "the method failed each time and was rolled back: {reason}")
             }
@@ -382,63 +450,6 @@ impl fmt::Display for Refusal {
             Ok(())
         } else {
             write!(f, "; {}", self.execution)
-        }
-    }
-}
-
-impl FailureCode {
-    /// The code that a peer's byte stands for, if any.
-    pub(crate) fn from_wire(byte: u8) -> Option<FailureCode> {
-        [
-            FailureCode::NoSuchObject,
-            FailureCode::NoSuchMethod,
-            FailureCode::BadArguments,
-            FailureCode::Busy,
-            FailureCode::ShuttingDown,
-            FailureCode::Expired,
-            FailureCode::TooLarge,
-            FailureCode::RolledBack,
-            FailureCode::Cancelled,
-            FailureCode::Panicked,
-            FailureCode::Aborted,
-            FailureCode::ReplyTooLarge,
-            FailureCode::ReplyNotEncoded,
-            FailureCode::FailedWithin,
-        ]
-        .into_iter()
-        .find(|code| *code as u8 == byte)
-    }
-
-    /// Whether a method that ended so had begun.
-    pub(crate) fn execution(self) -> Execution {
-        if (self as u8) < 16 { Execution::NotExecuted } else { Execution::Executed }
-    }
-
-    /// A peer's text for a person: control characters, which could drive a terminal, are replaced.
-    pub(crate) fn printable(text: &[u8]) -> Box<str> {
-        let text = String::from_utf8_lossy(text);
-        let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        text.chars().map(visible).collect::<String>().into()
-    }
-
-    /// The caller's error for this code; `execution` counts for refusals only, what ran has run.
-    pub(crate) fn into_error(self, detail: Box<str>, execution: Execution) -> CallError {
-        let refusal = |detail| Refusal { detail, execution };
-        match self {
-            FailureCode::NoSuchObject => CallError::NoSuchObject(refusal(detail)),
-            FailureCode::NoSuchMethod => CallError::NoSuchMethod(refusal(detail)),
-            FailureCode::BadArguments => CallError::BadArguments(refusal(detail)),
-            FailureCode::Busy => CallError::Busy(refusal(detail)),
-            FailureCode::ShuttingDown => CallError::ShuttingDown(refusal(detail)),
-            FailureCode::Expired => CallError::Expired(refusal(detail)),
-            FailureCode::TooLarge => CallError::BadArguments(refusal(detail)),
-            FailureCode::RolledBack => CallError::RolledBack { reason: detail },
-            FailureCode::Cancelled => CallError::Cancelled { execution },
-            FailureCode::Panicked | FailureCode::Aborted => CallError::Panicked { reason: detail },
-            FailureCode::ReplyTooLarge | FailureCode::ReplyNotEncoded => {
-                CallError::BadReply { reason: detail }
-            }
-            FailureCode::FailedWithin => CallError::FailedWithin { reason: detail },
         }
     }
 }

@@ -41,6 +41,7 @@ pub struct CallId {
 }
 
 /// One store of durable calls: drawn at random when its file is made.
+#[cfg(feature = "sqlite")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(pub(crate) Uuid);
 
@@ -49,7 +50,7 @@ pub struct StoreId(pub(crate) Uuid);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct RegistrationId(pub(crate) u64);
 
-/// One opening of a journal, counted up from 1; 24 bits. It is the upper part of the numbers of durable calls.
+/// One opening of a journal, counted up from 1; 23 bits. It is the upper part of the numbers of durable calls.
 #[cfg(feature = "sqlite")]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(crate) struct Epoch(pub(crate) u32);
@@ -98,6 +99,7 @@ impl fmt::Debug for NodeId {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl StoreId {
     /// The identity as a UUID.
     #[must_use]
@@ -106,12 +108,14 @@ impl StoreId {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl fmt::Display for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl fmt::Debug for StoreId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StoreId({})", self.0)
@@ -122,8 +126,8 @@ impl fmt::Debug for StoreId {
 impl Epoch {
     /// Numbers of one epoch, at most.
     pub(crate) const NUMBERS: u64 = 1 << 40;
-    /// The last epoch that there can be.
-    pub(crate) const LAST: Epoch = Epoch((1 << 24) - 1);
+    /// The last epoch that there can be: its numbers still fit the signed integers of a database.
+    pub(crate) const LAST: Epoch = Epoch((1 << 23) - 1);
 
     /// The first number of a durable call in this epoch.
     pub(crate) fn first_seq(self) -> Seq {

@@ -238,6 +238,11 @@ mod semantics;
 mod serve;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+#[cfg(feature = "sqlite")]
+mod store;
+mod ticket;
 mod time;
 mod transport;
 mod wire;
@@ -253,14 +258,21 @@ pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/expansion/one_method.rs")]
 #[doc = "```"]
 pub use farcall_macros::remote;
+#[cfg(feature = "sqlite")]
+pub use id::StoreId;
 pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
 pub use limits::Limits;
 pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, serve, serve_as};
+#[cfg(feature = "sqlite")]
+pub use node::{Recovered, RecoveredCall};
 pub use pending::Pending;
 pub use proxy::Proxy;
 pub use registry::{Entry, Registry, RegistryError, RemoteRegistry, RemoteRegistryProxy, Verb};
 pub use semantics::{Execution, Semantics};
 pub use serve::ServeError;
+#[cfg(feature = "sqlite")]
+pub use store::{Registration, SqliteStore, StoreError};
+pub use ticket::Ticket;
 
 #[doc(hidden)]
 pub mod __private {

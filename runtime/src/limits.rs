@@ -96,6 +96,8 @@ pub struct Limits {
     /// How long a handler of an exactly-once call, or a transaction of the program, may keep the store's writer to itself.
     /// 1 second.
     pub handler_timeout: Duration,
+    /// Pieces of work that may wait for a store's writer. 65,536; more are refused, and did not run.
+    pub store_queue: usize,
     /// Calls that share one commit. 256.
     pub batch_calls: usize,
     /// For how long a batch takes in further calls before it commits. 5 milliseconds.
@@ -147,6 +149,7 @@ impl Default for Limits {
             inbox_rows: 65_536,
             handler_attempts: 3,
             handler_timeout: Duration::from_secs(1),
+            store_queue: 65_536,
             batch_calls: 256,
             batch_time: Duration::from_millis(5),
             settle_delay: Duration::from_millis(10),

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::address::{Address, IntoUrl, Url};
+use crate::address::{Address, IntoUrl};
 use crate::call::Remote;
-use crate::dispatch::{Interface, Object};
+use crate::descriptor::Descriptor;
+use crate::dispatch::Interface;
 use crate::driver::connection;
 use crate::driver::entropy::Entropy;
 use crate::driver::link::Link;
@@ -28,6 +29,15 @@ use crate::semantics::Execution;
 use crate::serve::ServeError;
 use crate::transport::{Network, RealNetwork, dropped_by_kernel};
 
+#[cfg(feature = "sqlite")]
+mod durable;
+mod listening;
+#[cfg(feature = "sqlite")]
+use durable::Durable;
+#[cfg(feature = "sqlite")]
+pub use durable::{Recovered, RecoveredCall};
+pub use listening::{Listening, connect, serve, serve_as};
+
 /// A process's presence on the network; cheap to clone, all clones are one node.
 #[derive(Clone)]
 pub struct Node {
@@ -39,6 +49,8 @@ struct Inner {
     limits: Arc<Limits>,
     registry: Registry,
     server: Arc<Server>,
+    #[cfg(feature = "sqlite")]
+    durable: Option<Durable>,
     network: Arc<dyn Network>,
     entropy: Arc<Entropy>,
     links: Mutex<Links>,
@@ -61,16 +73,11 @@ struct Links {
 /// Makes a [`Node`].
 pub struct NodeBuilder {
     limits: Limits,
+    #[cfg(feature = "sqlite")]
+    store: Option<crate::store::SqliteStore>,
     network: Arc<dyn Network>,
     entropy: Entropy,
     kept: Option<Kept>,
-}
-
-/// A place where a node listens; keeps the node alive.
-#[derive(Debug, Clone)]
-pub struct Listening {
-    node: Node,
-    address: Address,
 }
 
 /// What was still unfinished when a shutdown's grace was over.
@@ -125,6 +132,8 @@ impl Node {
     pub fn builder() -> NodeBuilder {
         NodeBuilder {
             limits: Limits::default(),
+            #[cfg(feature = "sqlite")]
+            store: None,
             network: Arc::new(RealNetwork),
             entropy: Entropy::System,
             kept: None,
@@ -157,7 +166,7 @@ impl Node {
     /// not this machine's, [`ServeError::NoRuntime`] outside a runtime.
     pub async fn listen(&self, url: impl IntoUrl) -> Result<Listening, ServeError> {
         let url = url.into_url()?;
-        let runtime = self.inner.runtime().ok_or(ServeError::NoRuntime { source: None })?;
+        let runtime = self.runtime().ok_or(ServeError::NoRuntime { source: None })?;
         let Inner { server, network, .. } = &*self.inner;
         let address =
             server.listen(runtime, &**network, url.address()).await.map_err(|source| {
@@ -185,8 +194,9 @@ impl Node {
     pub async fn lookup<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
         let object = url.require_object().map_err(CallError::BadAddress)?;
-        let link = self.link(url.address())?;
         let descriptor = <P::Interface as Interface>::DESCRIPTOR;
+        self.check_store(descriptor)?;
+        let link = self.link(url.address())?;
         let binding = link.bind(&object, descriptor);
         let handle = match self.inner.limits.default_timeout {
             None => binding.await?,
@@ -199,7 +209,38 @@ impl Node {
                 }
             },
         };
-        Ok(P::from_remote(Remote::new(self.clone(), link, handle, descriptor, object)))
+        let peer = url.address().to_string().into();
+        Ok(P::from_remote(Remote::new(self.clone(), link, handle, descriptor, object, peer)))
+    }
+
+    /// A proxy of the object that `url` names, without asking the server, which need not be there. Exactly-once calls
+    /// are saved, and sent when it is; others wait for it until their deadlines.
+    ///
+    /// # Errors
+    /// No method runs here. [`CallError::BadAddress`] if the URL cannot be read or names no object,
+    /// [`CallError::NoStore`] if the interface has exactly-once methods and this node no store, [`CallError::Busy`] if
+    /// too many objects of that server were looked up, [`CallError::Closed`] if this node was shut down, or there is no
+    /// runtime.
+    pub fn proxy<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
+        let url = url.into_url().map_err(CallError::BadAddress)?;
+        let object = url.require_object().map_err(CallError::BadAddress)?;
+        let descriptor = <P::Interface as Interface>::DESCRIPTOR;
+        self.check_store(descriptor)?;
+        let link = self.link(url.address())?;
+        let handle = link.handle(&object, descriptor)?;
+        let peer = url.address().to_string().into();
+        Ok(P::from_remote(Remote::new(self.clone(), link, handle, descriptor, object, peer)))
+    }
+
+    /// Exactly-once calls need a store.
+    fn check_store(&self, descriptor: &'static Descriptor) -> Result<(), CallError> {
+        if !descriptor.is_exactly_once() {
+            return Ok(());
+        }
+        #[cfg(feature = "sqlite")]
+        return self.journal().map(drop);
+        #[cfg(not(feature = "sqlite"))]
+        Err(CallError::NoStore)
     }
 
     /// Ends the node in good order: nothing new begins, what runs is answered, detached and oneway calls leave; after
@@ -221,6 +262,8 @@ impl Node {
         let serving = self.inner.server.shutdown(grace);
         let (handlers, ()) = both(serving, leaving).await;
         let calls = links.iter().map(|link| link.in_flight()).sum();
+        #[cfg(feature = "sqlite")]
+        self.flush_journal().await;
         self.inner.close();
         for link in &links {
             let _ = tokio::time::timeout(CLOSING, link.closed()).await;
@@ -265,21 +308,31 @@ impl Node {
 
     /// The runtime that the node's tasks run on, once it was used on one.
     pub(crate) fn runtime(&self) -> Option<&Handle> {
-        self.inner.runtime()
+        let runtime = self.inner.runtime()?;
+        #[cfg(feature = "sqlite")]
+        self.start_journal(runtime);
+        Some(runtime)
     }
 
     /// The link to a server: one for all its objects.
     fn link(&self, address: &Address) -> Result<Arc<Link>, CallError> {
+        self.runtime();
+        self.inner.link(address)
+    }
+}
+
+impl Inner {
+    fn link(&self, address: &Address) -> Result<Arc<Link>, CallError> {
         let closed = CallError::Closed { execution: Execution::NotExecuted };
-        let runtime = self.inner.runtime().ok_or_else(|| closed.clone())?;
-        let mut links = lock(&self.inner.links);
+        let runtime = self.runtime().ok_or_else(|| closed.clone())?;
+        let mut links = lock(&self.links);
         if links.closed {
             return Err(closed);
         }
         if let Some(link) = links.open.get(address) {
             return Ok(link.clone());
         }
-        let Inner { id, limits, network, entropy, .. } = &*self.inner;
+        let Inner { id, limits, network, entropy, .. } = self;
         let peer = address.to_string().into();
         let datagrams = matches!(address, Address::Udp(_));
         let config = ClientConfig { node: *id, peer, limits: limits.clone(), datagrams };
@@ -288,9 +341,7 @@ impl Node {
         links.open.insert(address.clone(), link.clone());
         Ok(link)
     }
-}
 
-impl Inner {
     fn runtime(&self) -> Option<&Handle> {
         if let Some(runtime) = self.runtime.get() {
             return Some(runtime);
@@ -305,6 +356,8 @@ impl Inner {
             links.closed = true;
             links.open.values().cloned().collect()
         };
+        #[cfg(feature = "sqlite")]
+        self.close_journal();
         links.iter().for_each(|link| link.close());
         self.server.close();
     }
@@ -348,54 +401,42 @@ impl NodeBuilder {
         );
         let id = NodeId(id.into_uuid());
         let limits = Arc::new(self.limits);
-        let registry = Registry::new(limits.names);
-        let server = Server::new(id, limits.clone(), registry.clone(), entropy.clone());
+        #[cfg(feature = "sqlite")]
+        let durable = self.store.map(|store| Durable::new(store, &limits, &entropy));
+        #[cfg(feature = "sqlite")]
+        let has_store = durable.is_some();
+        #[cfg(not(feature = "sqlite"))]
+        let has_store = false;
+        let registry = Registry::new(limits.names, has_store);
+        let server = Server::new(
+            id,
+            limits.clone(),
+            registry.clone(),
+            #[cfg(feature = "sqlite")]
+            durable.as_ref().map(Durable::store),
+            entropy.clone(),
+        );
         let links = Mutex::default();
         let network = self.network;
         let runtime = OnceLock::new();
         let _kept = self.kept;
-        let inner = Inner { id, limits, registry, server, network, entropy, links, runtime, _kept };
-        Node { inner: Arc::new(inner) }
-    }
-}
-
-impl Listening {
-    /// Where the node listens, with the port that was chosen.
-    #[must_use]
-    pub fn addr(&self) -> &Address {
-        &self.address
-    }
-
-    /// The URL of an object of this node at this address.
-    ///
-    /// # Panics
-    /// If no object can have this name: a name has 1 to 255 bytes and no control characters.
-    #[must_use]
-    pub fn url(&self, name: &str) -> Url {
-        match Url::new(self.address.clone(), name) {
-            Ok(url) => url,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// The node.
-    #[must_use]
-    pub fn node(&self) -> &Node {
-        &self.node
-    }
-
-    /// The node's objects.
-    #[must_use]
-    pub fn registry(&self) -> &Registry {
-        self.node.registry()
-    }
-
-    /// As [`Node::shutdown`].
-    ///
-    /// # Errors
-    /// [`Unfinished`] if the grace was over before all was done.
-    pub async fn shutdown(&self, grace: Duration) -> Result<(), Unfinished> {
-        self.node.shutdown(grace).await
+        let inner = Inner {
+            id,
+            limits,
+            registry,
+            server,
+            #[cfg(feature = "sqlite")]
+            durable,
+            network,
+            entropy,
+            links,
+            runtime,
+            _kept,
+        };
+        let node = Node { inner: Arc::new(inner) };
+        #[cfg(feature = "sqlite")]
+        node.open_journal();
+        node
     }
 }
 
@@ -409,47 +450,6 @@ impl fmt::Debug for NodeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeBuilder").field("limits", &self.limits).finish_non_exhaustive()
     }
-}
-
-/// Serves one object from a node of its own: listens at `url` and binds `object` to `name`.
-///
-/// The node lives as long as the handle that is returned, and runs on the current tokio runtime.
-///
-/// # Errors
-/// [`ServeError`] if the address or the name cannot be used.
-pub async fn serve<I, O>(url: impl IntoUrl, name: &str, object: O) -> Result<Listening, ServeError>
-where
-    I: ?Sized + Interface,
-    O: Object<I>,
-{
-    let node = Node::builder().build();
-    node.registry().bind(name, object)?;
-    node.listen(url).await
-}
-
-/// As [`serve`], for an object with several remote interfaces: `serve_as::<dyn Account>(…)`.
-///
-/// # Errors
-/// [`ServeError`] if the address or the name cannot be used.
-pub async fn serve_as<I: ?Sized + Interface>(
-    url: impl IntoUrl,
-    name: &str,
-    object: impl Object<I>,
-) -> Result<Listening, ServeError> {
-    let node = Node::builder().build();
-    node.registry().bind_as::<I>(name, object)?;
-    node.listen(url).await
-}
-
-/// Connects to an object from a node of its own, which lives as long as the proxy and its clones.
-///
-/// The node runs on the current tokio runtime; [`Proxy::node`] gives it, for
-/// [`shutdown`](Node::shutdown).
-///
-/// # Errors
-/// As [`Node::lookup`]; no method ran.
-pub async fn connect<P: Proxy>(url: impl IntoUrl) -> Result<P, CallError> {
-    Node::builder().build().lookup(url).await
 }
 
 /// Both futures to their ends, side by side.

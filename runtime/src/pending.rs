@@ -8,6 +8,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "sqlite")]
+use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,23 +21,39 @@ use crate::driver::link::CallKey;
 use crate::error::CallError;
 use crate::semantics::Execution;
 
+#[cfg(feature = "sqlite")]
+mod saved;
+
+#[cfg(feature = "sqlite")]
+use saved::Waiting;
+#[cfg(feature = "sqlite")]
+pub(crate) use saved::decode;
+
 /// A call that was started: a future of its answer.
 ///
 /// Made by [`Call::start`](crate::Call::start) and [`Call::try_start`](crate::Call::try_start).
 /// Dropping it cancels the call, as [`cancel`](Pending::cancel) does, but nobody learns what became
-/// of it; [`detach`](Pending::detach) lets the call go on instead.
+/// of it; [`detach`](Pending::detach) lets the call go on instead. An exactly-once call goes on in any case, unless it
+/// is cancelled.
 ///
 /// # Panics
 /// If it is polled or waited for after it has given its answer.
 #[must_use = "dropping it cancels the call; await it, or let it go on with `detach()`"]
 pub struct Pending<T, E = Infallible> {
     target: Arc<Target>,
-    key: CallKey,
+    way: Way,
     stage: Stage,
     method: &'static MethodDescriptor,
     timeout: Option<Duration>,
     decoders: Decoders<T, E>,
     span: Option<Box<tracing::Span>>,
+}
+
+/// Where the answer comes from.
+enum Way {
+    Link(CallKey),
+    #[cfg(feature = "sqlite")]
+    Saved(Waiting),
 }
 
 /// How far a started call has come.
@@ -95,10 +113,17 @@ impl<T, E> Pending<T, E> {
         match self.stage {
             Stage::Finished => None,
             Stage::OneWay => Some(self.finish_one_way()),
-            Stage::InFlight => with_buffer(|body| {
-                let answer = self.target.link().try_answer(self.key, body)?;
-                Some(self.finish(answer, body))
-            }),
+            Stage::InFlight => match &self.way {
+                &Way::Link(key) => with_buffer(|body| {
+                    let answer = self.target.link().try_answer(key, body)?;
+                    Some(self.finish(answer, body))
+                }),
+                #[cfg(feature = "sqlite")]
+                Way::Saved(waiting) => {
+                    let ended = waiting.ticket.call.try_ended()?;
+                    Some(self.end(&ended))
+                }
+            },
         }
     }
 
@@ -110,9 +135,23 @@ impl<T, E> Pending<T, E> {
     /// [`Context::cancellation`](crate::Context::cancellation) and is never stopped by force.
     pub fn cancel(self) -> Pending<T, E> {
         if self.stage == Stage::InFlight {
-            self.target.link().cancel_and_wait(self.key);
+            match &self.way {
+                Way::Link(key) => self.target.link().cancel_and_wait(*key),
+                #[cfg(feature = "sqlite")]
+                Way::Saved(waiting) => waiting.ticket.cancel(),
+            }
         }
         self
+    }
+
+    /// What is left of an exactly-once call when nobody waits here any more; nothing for other calls.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn ticket(&self) -> Option<&crate::ticket::Ticket> {
+        match &self.way {
+            Way::Link(_) => None,
+            Way::Saved(waiting) => Some(&waiting.ticket),
+        }
     }
 
     /// Lets the call go on with nobody waiting for its answer.
@@ -122,7 +161,7 @@ impl<T, E> Pending<T, E> {
     pub fn detach(mut self) {
         if self.stage == Stage::InFlight {
             self.stage = Stage::Finished;
-            self.target.link().detach(self.key);
+            self.way.detach(&self.target);
         }
     }
 
@@ -139,12 +178,28 @@ impl<T, E> Pending<T, E> {
         if let Some(span) = &span {
             target.link().trace(key, span);
         }
-        Pending { target, key, stage, method, timeout, decoders, span }
+        Pending { target, way: Way::Link(key), stage, method, timeout, decoders, span }
+    }
+
+    /// Ready when the request is where it cannot be lost by accident: at once, but for a call that is being saved.
+    pub(crate) fn poll_saved(&self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        match &self.way {
+            Way::Link(_) => {
+                let _ = cx;
+                Poll::Ready(Ok(()))
+            }
+            #[cfg(feature = "sqlite")]
+            Way::Saved(waiting) => waiting.ticket.call.poll_saved(cx),
+        }
     }
 
     /// Parks the thread until the answer. The link ends the call at its deadline, but a parked
     /// thread does not rely on it: the runtime that drives the link may have stopped.
     pub(crate) fn park(mut self) -> Result<T, CallError<E>> {
+        #[cfg(feature = "sqlite")]
+        if let Way::Saved(_) = self.way {
+            return self.park_saved();
+        }
         let limit = self.timeout.map(|timeout| timeout.saturating_add(DRIVER_GRACE));
         block_on(&mut self, limit).unwrap_or_else(|| {
             let (waited, execution) = (limit.unwrap_or_default(), Execution::Unknown);
@@ -190,10 +245,29 @@ impl<T, E> Future for Pending<T, E> {
         match this.stage {
             Stage::Finished => panic!("the answer of `{}` was already taken", this.method.name),
             Stage::OneWay => Poll::Ready(this.finish_one_way()),
-            Stage::InFlight => with_buffer(|body| {
-                let answer = this.target.link().poll_answer(this.key, cx, body);
-                answer.map(|answer| this.finish(answer, body))
-            }),
+            Stage::InFlight => match &mut this.way {
+                &mut Way::Link(key) => with_buffer(|body| {
+                    let answer = this.target.link().poll_answer(key, cx, body);
+                    answer.map(|answer| this.finish(answer, body))
+                }),
+                #[cfg(feature = "sqlite")]
+                Way::Saved(waiting) => {
+                    let runtime = this.target.node().runtime();
+                    let ended = ready!(waiting.poll(this.timeout, runtime, cx));
+                    Poll::Ready(this.end(&ended))
+                }
+            },
+        }
+    }
+}
+
+impl Way {
+    /// Nobody waits any more, and the call goes on. A saved call does so by itself.
+    fn detach(&self, target: &Target) {
+        match self {
+            Way::Link(key) => target.link().detach(*key),
+            #[cfg(feature = "sqlite")]
+            Way::Saved(_) => {}
         }
     }
 }
@@ -202,8 +276,8 @@ impl<T, E> Unpin for Pending<T, E> {}
 
 impl<T, E> Drop for Pending<T, E> {
     fn drop(&mut self) {
-        if self.stage == Stage::InFlight {
-            self.target.link().cancel(self.key);
+        if let (Stage::InFlight, Way::Link(key)) = (self.stage, &self.way) {
+            self.target.link().cancel(*key);
         }
     }
 }

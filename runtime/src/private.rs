@@ -80,6 +80,8 @@ pub fn no_such_method(reply: Vec<u8>) -> Dispatch {
 pub fn within<T, E>(result: Result<T, CallError<E>>) -> Result<T, CallError<E>> {
     result.map_err(|failure| match failure {
         CallError::Method(error) => CallError::Method(error),
+        // So that a local object tells its caller the same as a remote one: nothing of it happened.
+        CallError::Store { reason } => CallError::Store { reason },
         failure => CallError::FailedWithin { reason: whole_text(&failure).into() },
     })
 }

@@ -7,7 +7,6 @@
 pub(crate) mod assembly;
 pub(crate) mod client;
 #[cfg(feature = "sqlite")]
-#[allow(dead_code, reason = "in work")]
 pub(crate) mod durable;
 pub(crate) mod finished;
 pub(crate) mod packet;

@@ -84,6 +84,12 @@ pub enum RegistryError {
         /// How many that are.
         limit: u64,
     },
+    /// The object's interface has exactly-once methods, and the node has no store for them: see
+    /// [`NodeBuilder::store`](crate::NodeBuilder::store).
+    NoStore {
+        /// The interface.
+        interface: String,
+    },
     /// The node's policy does not allow this caller to do it. See [`Registry::allow_remote`].
     Denied {
         /// What it wanted to do.
@@ -99,6 +105,8 @@ type Policy = dyn Fn(&Caller, Verb, &str) -> bool + Send + Sync;
 struct Shared {
     names: Mutex<Names>,
     max_names: usize,
+    /// Whether exactly-once objects can be bound.
+    has_store: bool,
     /// The slot of all names that can never be bound.
     never: Arc<Slot>,
     policy: RwLock<Option<Arc<Policy>>>,
@@ -226,19 +234,30 @@ impl Registry {
         drop(before);
     }
 
-    /// A registry for at most this many names.
-    pub(crate) fn new(max_names: usize) -> Registry {
+    /// A registry for at most this many names, of a node that has a store for exactly-once calls or not.
+    pub(crate) fn new(max_names: usize, has_store: bool) -> Registry {
         let shared = Shared {
             names: Mutex::default(),
             max_names,
+            has_store,
             never: Slot::new(&Arc::default()),
             policy: RwLock::default(),
         };
         let registry = Registry { shared: Arc::new(shared) };
-        let slot = Slot::new(&registry.shared.names().alive);
-        slot.set(Some(Bound::new(Window::new(&registry))));
-        registry.shared.names().bound.insert(remote::NAME.into(), slot);
+        registry.bind_own(remote::NAME, Window::new(&registry));
         registry
+    }
+
+    /// Binds an object of farcall's own.
+    pub(crate) fn bind_own<I: ?Sized + Interface>(
+        &self,
+        name: &'static str,
+        object: impl Object<I>,
+    ) {
+        let mut names = self.shared.names();
+        let slot = Slot::new(&names.alive);
+        slot.set(Some(Bound::new(object)));
+        names.bound.insert(name.into(), slot);
     }
 
     /// The slot of a name, for a session that was asked for it. Nothing if too many names that
@@ -267,6 +286,10 @@ impl Registry {
 
     fn put(&self, verb: Verb, name: &str, bound: Bound) -> Result<(), RegistryError> {
         check_free_for_users(name)?;
+        let interface = bound.interface;
+        if interface.is_exactly_once() && !self.shared.has_store {
+            return Err(RegistryError::NoStore { interface: interface.name.to_owned() });
+        }
         let before = self.exchange(verb, name, bound)?;
         // The user's `Drop` runs here, under no lock.
         drop(before);
@@ -287,7 +310,8 @@ impl Registry {
                 Verb::Bind | Verb::Unbind => Err(RegistryError::Taken { name: name.to_owned() }),
             };
         }
-        if names.bound.len() >= self.shared.max_names.saturating_add(OWN_NAMES) {
+        let own = OWN_NAMES + usize::from(self.shared.has_store);
+        if names.bound.len() >= self.shared.max_names.saturating_add(own) {
             return Err(RegistryError::Full { limit: self.shared.max_names as u64 });
         }
         let asked = names.asked.remove(name).and_then(|slot| slot.upgrade());
@@ -374,6 +398,11 @@ impl fmt::Display for RegistryError {
             RegistryError::Full { limit } => {
                 write!(f, "the registry has {limit} names, the most that its node allows")
             }
+            RegistryError::NoStore { interface } => write!(
+                f,
+                "{interface} has exactly-once methods, and this node has no store for them; give it one with \
+                 `Node::builder().store(…)`"
+            ),
             RegistryError::Denied { verb, name } => {
                 write!(f, "the node does not allow this caller to {verb} `{name}`")
             }
@@ -404,7 +433,7 @@ fn is_reserved(name: &str) -> bool {
 /// Names that begin so are farcall's own.
 const RESERVED: &str = "farcall/";
 
-/// How many of those there are. They do not count against a node's limit.
+/// How many of those each node has; one with a store has one more. They do not count against a node's limit.
 const OWN_NAMES: usize = 1;
 
 /// So many names that nobody has bound may be asked for at a time, however few names the node

@@ -22,7 +22,7 @@ pub(super) struct Handles {
 
 /// One looked-up object.
 struct Entry {
-    object: Box<str>,
+    object: Arc<str>,
     interface: Box<str>,
     slot: Arc<Slot>,
     /// What the client calls its methods, and expects of them, in its order.
@@ -89,6 +89,13 @@ impl Handles {
     #[inline]
     pub(super) fn take_replaced(&mut self) -> Vec<Arc<dyn Dispatcher>> {
         std::mem::take(&mut self.replaced)
+    }
+
+    /// The name that a handle was looked up with.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn name(&self, handle: Handle) -> Option<Arc<str>> {
+        let entry = self.entries.get(handle as usize)?.as_ref()?;
+        Some(entry.object.clone())
     }
 
     /// The method that a call names.

@@ -11,15 +11,14 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::datagram::Sockets;
 use super::lock;
-use crate::descriptor::{Descriptor, MethodDescriptor};
 use crate::dispatch::Status;
 use crate::error::CallError;
 use crate::id::Handle;
 use crate::limits::Limits;
 use crate::protocol::client::{
-    Answered, Client, ClientConfig, ClientStatistics, Key, NewCall, NotStarted,
+    Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted,
 };
-use crate::semantics::Execution;
+use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
 use crate::wire::send_buffer::SendBuffer;
 
@@ -73,9 +72,11 @@ pub(crate) struct Waiting {
 /// A call with its arguments encoded.
 pub(crate) struct StartCall<'a> {
     pub(crate) handle: Handle,
-    /// Position in the interface's descriptor.
+    /// Position in what was looked up.
     pub(crate) method: u32,
-    pub(crate) descriptor: &'static MethodDescriptor,
+    /// How the session treats it; exactly-once calls are at-least-once calls for it.
+    pub(crate) semantics: Semantics,
+    pub(crate) oneway: bool,
     /// None for no deadline.
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
@@ -119,8 +120,8 @@ impl Link {
         let new = NewCall {
             handle: call.handle,
             method: call.method,
-            semantics: call.descriptor.semantics,
-            oneway: call.descriptor.oneway,
+            semantics: call.semantics,
+            oneway: call.oneway,
             timeout: call.timeout,
             arguments: call.arguments,
         };
@@ -219,13 +220,38 @@ impl Link {
         self.limits.default_timeout
     }
 
+    /// A handle for an object, which the server is asked for when there is a connection.
+    ///
+    /// # Errors
+    /// Too many objects were looked up.
+    pub(crate) fn handle(
+        &self,
+        object: &Arc<str>,
+        expected: impl Into<Expected>,
+    ) -> Result<Handle, CallError> {
+        let expected = expected.into();
+        self.update(|_, client, out| client.bind(object, expected, out))
+    }
+
+    /// Bytes that the arguments of a call may have at most, as far as this side knows.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn largest_request(&self) -> usize {
+        lock(&self.state).client.own_max_message()
+    }
+
+    /// Whether it goes over datagrams, which carry less.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_over_datagrams(&self) -> bool {
+        lock(&self.state).client.is_over_datagrams()
+    }
+
     /// Looks an object up: a handle for it, or why there is none.
     pub(crate) async fn bind(
         &self,
         object: &Arc<str>,
-        descriptor: &'static Descriptor,
+        expected: impl Into<Expected>,
     ) -> Result<Handle, CallError> {
-        let handle = self.update(|_, client, out| client.bind(object, descriptor, out))?;
+        let handle = self.handle(object, expected)?;
         std::future::poll_fn(|cx| {
             let mut state = lock(&self.state);
             match state.client.bound(handle, |waiting| add_waker(waiting, cx)) {

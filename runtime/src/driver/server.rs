@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::datagram::{self, Sockets};
+#[cfg(feature = "sqlite")]
+use super::durable::NodeStore;
 use super::entropy::Entropy;
 use super::lock;
 use super::serving;
@@ -28,6 +30,8 @@ use crate::transport::{Listener, Network, Side};
 pub(crate) struct Server {
     pub(super) limits: Arc<Limits>,
     pub(super) registry: Registry,
+    #[cfg(feature = "sqlite")]
+    pub(super) store: Option<Arc<NodeStore>>,
     pub(super) entropy: Arc<Entropy>,
     pub(super) clock: Clock,
     pub(super) budget: Arc<ProcessBudget>,
@@ -69,12 +73,15 @@ impl Server {
         node: NodeId,
         limits: Arc<Limits>,
         registry: Registry,
+        #[cfg(feature = "sqlite")] store: Option<Arc<NodeStore>>,
         entropy: Arc<Entropy>,
     ) -> Arc<Server> {
         let boot = Boot(entropy.next());
         Arc::new(Server {
             limits,
             registry,
+            #[cfg(feature = "sqlite")]
+            store,
             entropy,
             clock: Clock::new(),
             budget: Arc::default(),

@@ -73,6 +73,12 @@ impl Cell {
         }
     }
 
+    /// Bytes that a reply may have at most, for both sides.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn largest_reply(&self) -> usize {
+        self.lock().session.largest_reply()
+    }
+
     /// From now on nothing new begins.
     pub(super) fn drain(&self) {
         let mut state = self.lock();

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use acks::Acks;
 use bindings::Binding;
+pub(crate) use bindings::Expected;
 use link::{Link, Session};
 pub(crate) use slots::Key;
 use slots::{Answer, Slots, State};
@@ -285,8 +286,14 @@ impl<W> Client<W> {
         self.session.as_ref().map_or(own, |session| session.max_message.min(own))
     }
 
+    /// Whether its frames travel in datagrams.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_over_datagrams(&self) -> bool {
+        self.config.datagrams
+    }
+
     /// Largest message that this side accepts.
-    pub(super) fn own_max_message(&self) -> usize {
+    pub(crate) fn own_max_message(&self) -> usize {
         let limits = &self.config.limits;
         if self.config.datagrams { packet::max_message(limits) } else { limits.message }
     }

@@ -17,3 +17,5 @@ pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod outbound;
 pub(crate) mod rows;
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ fn number(number: u8) -> Number {
 }
 
 fn registry() -> Registry {
-    Registry::new(8)
+    Registry::new(8, false)
 }
 
 /// What a call to the slot's object answers now.

@@ -15,9 +15,19 @@ pub(super) async fn connect(place: &HostPort) -> io::Result<Stream> {
         Ok(address) => TcpStream::connect(address).await,
         Err(name) => TcpStream::connect(name).await,
     }?;
+    not_itself(stream.local_addr()?, stream.peer_addr()?)?;
     // A call waits for nothing: small writes leave at once, and what is ready together leaves together.
     stream.set_nodelay(true)?;
     Ok(Stream::Tcp(stream))
+}
+
+/// A socket that connects to a port of its own host, where nobody listens, can have been given just that port: it reaches
+/// itself, and keeps the port from the server that comes back.
+///
+/// # Errors
+/// As if nobody were there.
+pub(super) fn not_itself(local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
+    if local == peer { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(()) }
 }
 
 /// Binds the first address of the host that can be bound.

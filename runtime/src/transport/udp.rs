@@ -10,6 +10,7 @@ use quinn_udp::{RecvMeta, Transmit, UdpSocketState, is_msg_size_err};
 use tokio::net::lookup_host;
 
 use super::datagrams::{Datagrams, Inbox, Route};
+use super::tcp::not_itself;
 use crate::address::{Address, Host, HostPort};
 use crate::limits::Limits;
 use readiness::Readiness;
@@ -29,7 +30,7 @@ pub(super) async fn connect(
         };
         let socket = UdpSocket::bind(any)?;
         // A connected socket hears nobody else, and hears when nobody listens there.
-        match socket.connect(peer) {
+        match socket.connect(peer).and_then(|()| not_itself(socket.local_addr()?, peer)) {
             Ok(()) if skipped == choice => return Udp::boxed(socket, Some(peer), limits),
             Ok(()) => skipped += 1,
             Err(error) => failed = Some(error),
@@ -263,6 +264,18 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
+
+    #[test]
+    fn a_socket_that_reaches_itself_is_refused() {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+        let itself = socket.local_addr().expect("an address");
+        socket.connect(itself).expect("the kernel allows it");
+        let refused = not_itself(socket.local_addr().expect("an address"), itself);
+        assert_eq!(refused.expect_err("refused").kind(), io::ErrorKind::ConnectionRefused);
+        let other = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+        other.connect(itself).expect("it is there");
+        not_itself(other.local_addr().expect("an address"), itself).expect("another");
+    }
 
     fn loopback() -> HostPort {
         HostPort::from(SocketAddr::from(([127, 0, 0, 1], 0)))

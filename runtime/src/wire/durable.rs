@@ -79,7 +79,7 @@ impl Stamp {
     /// The stamp at the start of a call's arguments, and how many bytes it takes.
     ///
     /// # Errors
-    /// [`NotDurable`] if there is none.
+    /// [`NotDurable`] if there is none, or one with numbers that no database has.
     pub(crate) fn get(bytes: &[u8]) -> Result<(Stamp, usize), NotDurable> {
         let mut from = From { rest: bytes };
         let store = from.store()?;
@@ -89,10 +89,14 @@ impl Stamp {
         let floor = seq.checked_sub(from.number()?).ok_or(NotDurable)?;
         let seen = from.number()?;
         let nonce = u64::from_be_bytes(from.array()?);
-        if epoch == 0 || epoch > Epoch::LAST.0 || seq == 0 {
+        let epoch = Epoch(epoch);
+        // A number is of its opening or of an earlier one, so that it fits 63 bits too.
+        if epoch.0 == 0 || epoch > Epoch::LAST || seq == 0 || Epoch::of(seq) > epoch {
             return Err(NotDurable);
         }
-        let epoch = Epoch(epoch);
+        if registration.0 > STORED || seen > STORED {
+            return Err(NotDurable);
+        }
         let stamp = Stamp { store, registration, epoch, seq, floor, seen, nonce };
         Ok((stamp, bytes.len() - from.rest.len()))
     }
@@ -166,6 +170,9 @@ impl Word<'_> {
     }
 }
 
+/// The highest number that a database stores.
+const STORED: u64 = i64::MAX as u64;
+
 /// Reads from the front.
 struct From<'a> {
     rest: &'a [u8],
@@ -216,6 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stamp_of_numbers_that_nobody_can_have_is_none() {
+        let epoch = Epoch(Epoch::LAST.0 + 1);
+        for stamp in [
+            Stamp { epoch: Epoch(0), seq: 1, floor: 1, ..STAMP },
+            Stamp { seq: 0, floor: 0, ..STAMP },
+            Stamp { seq: 3 * Epoch::NUMBERS, ..STAMP },
+            Stamp { epoch, ..STAMP },
+            Stamp { registration: RegistrationId(u64::MAX), ..STAMP },
+            Stamp { seen: u64::MAX, ..STAMP },
+        ] {
+            let mut bytes = Vec::new();
+            stamp.put(&mut bytes);
+            assert_eq!(Stamp::get(&bytes), Err(NotDurable), "{stamp:?}");
+        }
+    }
+
+    #[test]
     fn every_word_comes_back_and_nothing_else_is_one() {
         let words = [
             Word::Answer { commit: 300, answer: Answer::Ok, body: b"result" },
@@ -242,6 +266,8 @@ mod tests {
     #[test]
     fn the_epoch_of_a_number_is_its_upper_part() {
         assert_eq!(Epoch::of(STAMP.seq), Epoch(2));
-        assert_eq!(Epoch::of(Epoch::LAST.first_seq() + Epoch::NUMBERS - 1), Epoch::LAST);
+        let last = Epoch::LAST.first_seq() + (Epoch::NUMBERS - 1);
+        assert_eq!(Epoch::of(last), Epoch::LAST);
+        assert_eq!(last, STORED, "every number fits a database");
     }
 }

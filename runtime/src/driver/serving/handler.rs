@@ -15,6 +15,8 @@ use super::Desk;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Reply, Status};
+#[cfg(feature = "sqlite")]
+use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
 use crate::driver::session::{Cell, CellState};
 use crate::error::FailureCode;
@@ -22,6 +24,7 @@ use crate::id::Seq;
 use crate::protocol::client::Violation;
 use crate::protocol::server::{Admission, Target};
 use crate::registry::Dispatcher;
+use crate::semantics::Semantics;
 use crate::time::Time;
 use crate::wire::frame::{Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
@@ -51,9 +54,18 @@ impl Desk {
                 deadline: left.map(|left| self.server.clock.instant(now + left)),
             },
         );
+        let span = self.span(call, method);
+        #[cfg(feature = "sqlite")]
+        if method.semantics == Semantics::ExactlyOnce {
+            let (server, cell) = (self.server.clone(), self.cell.clone());
+            let seq = call.seq;
+            let execution =
+                Execution { server, cell, seq, object, method, arguments, context, span };
+            self.execute(call, execution);
+            return Ok(());
+        }
         let reply = std::mem::take(&mut self.spare);
         let future = Scoped::new(context, object.dispatch(method.id, arguments, reply));
-        let span = self.span(call, method);
         let mut handler = Handler { future: Some(future), seq: call.seq, method, span };
         if !method.spawn
             && let Poll::Ready((status, mut body)) = handler.poll(cx)
@@ -72,6 +84,17 @@ impl Desk {
         self.server.watch(&spawned);
         drop(spawned);
         Ok(())
+    }
+
+    /// Hands an exactly-once call to the store.
+    #[cfg(feature = "sqlite")]
+    fn execute(&self, call: &Call<'_>, execution: Execution) {
+        let object = self.cell.lock().handles.name(call.handle);
+        match (object, &self.server.store) {
+            (Some(object), Some(store)) => execution.submit(&object, store),
+            // No such object can be bound, and so no handle leads here.
+            _ => execution.fail(FailureCode::NoSuchObject, "the server has no store"),
+        }
     }
 
     #[inline]
@@ -104,6 +127,11 @@ impl Desk {
         match handles.target(call.handle, call.method) {
             Ok((object, method)) => {
                 let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
+                // A session remembers nothing of an exactly-once call: the store does.
+                let semantics = match semantics {
+                    Semantics::ExactlyOnce => Semantics::AtLeastOnce,
+                    other => other,
+                };
                 let target = Target::Method { semantics, oneway, max_reply };
                 let admission = session.admit(now, call, target, out)?;
                 Ok((admission == Admission::Run).then(|| (object.clone(), method)))

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{Client, Violation};
 use crate::descriptor::Descriptor;
 use crate::error::{CallError, FailureCode, Refusal};
-use crate::id::Handle;
-use crate::semantics::Execution;
+use crate::id::{Handle, MethodId};
+use crate::semantics::{Execution, Semantics};
 use crate::wire::frame::{self, BoundResult, Lookup, Verdict};
 use crate::wire::send_buffer::SendBuffer;
 
@@ -16,9 +16,22 @@ use crate::wire::send_buffer::SendBuffer;
 #[derive(Debug, Clone)]
 pub(super) struct Binding<W> {
     object: Arc<str>,
-    descriptor: &'static Descriptor,
+    expected: Expected,
     state: State,
     waiters: Vec<W>,
+}
+
+/// What a client expects an object to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Expected {
+    /// An interface that was compiled in.
+    Interface(&'static Descriptor),
+    /// One method of an interface, by names that were saved with a call.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        allow(dead_code, reason = "only exactly-once calls are saved")
+    )]
+    Saved { interface: Arc<str>, method: MethodId, name: Arc<str> },
 }
 
 #[derive(Debug, Clone)]
@@ -41,19 +54,19 @@ impl<W> Client<W> {
     pub(crate) fn bind(
         &mut self,
         object: &Arc<str>,
-        descriptor: &'static Descriptor,
+        expected: impl Into<Expected>,
         out: &mut SendBuffer,
     ) -> Result<Handle, CallError> {
-        let same = |binding: &Binding<W>| {
-            binding.object == *object && std::ptr::eq(binding.descriptor, descriptor)
-        };
+        let expected = expected.into();
+        let same =
+            |binding: &Binding<W>| binding.object == *object && binding.expected.is(&expected);
         let index = match self.bindings.iter().position(same) {
             Some(index) => index,
             None if self.bindings.len() >= self.config.limits.handles => return Err(too_many()),
             None => {
                 let waiters = Vec::new();
                 let object = object.clone();
-                self.bindings.push(Binding { object, descriptor, state: State::Unasked, waiters });
+                self.bindings.push(Binding { object, expected, state: State::Unasked, waiters });
                 self.bindings.len() - 1
             }
         };
@@ -113,7 +126,7 @@ impl<W> Client<W> {
         };
         binding.state = match result {
             BoundResult::Object { verdicts, .. }
-                if verdicts.len() != binding.descriptor.methods.len() =>
+                if verdicts.len() != binding.expected.methods() =>
             {
                 return Err(Violation("BOUND with a wrong number of methods"));
             }
@@ -134,10 +147,10 @@ impl<W> Client<W> {
     #[inline]
     pub(super) fn check_binding(&self, handle: Handle, method: u32) -> Result<(), CallError> {
         match self.bindings.get(handle as usize) {
-            Some(Binding { state: State::Bound { verdicts, methods }, descriptor, .. }) => {
+            Some(Binding { state: State::Bound { verdicts, methods }, expected, .. }) => {
                 match verdicts.get(method as usize) {
                     Some(Verdict::Callable) => Ok(()),
-                    verdict => Err(no_such_method(descriptor, method, verdict, methods)),
+                    verdict => Err(no_such_method(expected, method, verdict, methods)),
                 }
             }
             _ => Ok(()),
@@ -167,32 +180,79 @@ impl<W> Client<W> {
         if !self.link.is_up() || !matches!(binding.state, State::Unasked) {
             return;
         }
-        let methods = binding.descriptor.methods.iter();
+        let methods = match &binding.expected {
+            Expected::Interface(descriptor) => {
+                descriptor.methods.iter().map(|method| (method.id, method.semantics)).collect()
+            }
+            Expected::Saved { method, .. } => vec![(*method, Semantics::ExactlyOnce)],
+        };
         let lookup = Lookup {
             handle: index as Handle,
             object: &binding.object,
-            interface: binding.descriptor.name,
-            methods: methods.map(|method| (method.id, method.semantics)).collect(),
+            interface: binding.expected.name(),
+            methods,
         };
         frame::put_lookup(&lookup, out.small());
         binding.state = State::Asked;
     }
 }
 
+impl Expected {
+    fn is(&self, other: &Expected) -> bool {
+        match (self, other) {
+            (Expected::Interface(one), Expected::Interface(other)) => std::ptr::eq(*one, *other),
+            (
+                Expected::Saved { interface, method, .. },
+                Expected::Saved { interface: other_interface, method: other, .. },
+            ) => method == other && interface == other_interface,
+            _ => false,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Expected::Interface(descriptor) => descriptor.name,
+            Expected::Saved { interface, .. } => interface,
+        }
+    }
+
+    fn methods(&self) -> usize {
+        match self {
+            Expected::Interface(descriptor) => descriptor.methods.len(),
+            Expected::Saved { .. } => 1,
+        }
+    }
+
+    fn signature(&self, method: u32) -> &str {
+        match self {
+            Expected::Interface(descriptor) => {
+                descriptor.methods.get(method as usize).map_or("?", |method| method.signature)
+            }
+            Expected::Saved { name, .. } => name,
+        }
+    }
+}
+
+impl From<&'static Descriptor> for Expected {
+    fn from(descriptor: &'static Descriptor) -> Expected {
+        Expected::Interface(descriptor)
+    }
+}
+
 fn no_such_method(
-    descriptor: &Descriptor,
+    expected: &Expected,
     method: u32,
     verdict: Option<&Verdict>,
     methods: &str,
 ) -> CallError {
-    let signature = descriptor.methods.get(method as usize).map_or("?", |m| m.signature);
+    let signature = expected.signature(method);
     let detail = match verdict {
         Some(Verdict::Weaker) => {
             format!(
                 "the server promises less for `{signature}` than this interface; it has {methods}"
             )
         }
-        _ => format!("`{signature}`; the server's {} has {methods}", descriptor.name),
+        _ => format!("`{signature}`; the server's {} has {methods}", expected.name()),
     };
     CallError::NoSuchMethod(Refusal { detail: detail.into(), execution: Execution::NotExecuted })
 }

@@ -178,6 +178,9 @@ fn run_once<D: Database>(db: &mut D, source: &mut Source<'_, D>) -> Round<D> {
             None => break,
         }
     }
+    if cfg_canary!("answers_are_told_before_the_commit") {
+        done.drain(..).for_each(|work| work.committed(db));
+    }
     match db.commit() {
         Committed::Yes => {
             for work in done {
@@ -185,11 +188,14 @@ fn run_once<D: Database>(db: &mut D, source: &mut Source<'_, D>) -> Round<D> {
             }
             Round::Over
         }
-        Committed::No(error) if done.len() > 1 => match db.roll_back() {
+        Committed::No(error) if done.len() > 1 => match take_back(db) {
             Ok(()) => Round::Alone(done),
             Err(_) => poison(done, error),
         },
         Committed::No(error) => abandon(db, done, error),
+        Committed::Unknown(error) if cfg_canary!("unknown_commits_count_as_none") => {
+            abandon(db, done, error)
+        }
         Committed::Unknown(error) => poison(done, error),
     }
 }
@@ -231,13 +237,16 @@ fn run_one<D: Database>(db: &mut D, work: &mut dyn Work<D>) -> One<D::Error> {
 
 /// Takes the transaction back, and says so.
 fn abandon<D: Database>(db: &mut D, works: Vec<Box<dyn Work<D>>>, error: D::Error) -> Round<D> {
-    if db.in_transaction()
-        && let Err(error) = db.roll_back()
-    {
+    if let Err(error) = take_back(db) {
         return poison(works, error);
     }
     fail_all(works, &Failure::NotCommitted(error));
     Round::Over
+}
+
+/// Rolls back, unless the database has done that by itself.
+fn take_back<D: Database>(db: &mut D) -> Result<(), D::Error> {
+    if db.in_transaction() { db.roll_back() } else { Ok(()) }
 }
 
 fn poison<D: Database>(works: Vec<Box<dyn Work<D>>>, error: D::Error) -> Round<D> {

@@ -78,7 +78,7 @@ impl<H> Execute<H> {
             db.put_answer(self.stamp.registration, self.stamp.seq, &row)?;
             return Ok(Decided::Say(Verdict::Answer(row)));
         }
-        match inbox::admit(db, &self.stamp, Some(&self.digest), &self.limits)? {
+        match inbox::admit(db, &self.stamp, &self.digest, &self.limits)? {
             Admission::Say(verdict) => return Ok(Decided::Say(verdict)),
             Admission::Run => {}
         }
@@ -87,10 +87,18 @@ impl<H> Execute<H> {
         {
             return self.record(db, Answer::Never(code), text.into_bytes());
         }
-        match self.handler.run(db) {
+        let ran = self.handler.run(db);
+        if !db.in_transaction() && !cfg_canary!("ended_transactions_are_not_noticed") {
+            // One of its statements ended the transaction, whatever it says now: an answer would be written outside of
+            // one. There is no savepoint any more, and that is the error.
+            db.undo()?;
+        }
+        match ran {
             Ran::Ok(body) => self.record(db, Answer::Ok, body),
             Ran::MethodError(body) => {
-                db.undo()?;
+                if !cfg_canary!("own_errors_keep_their_effects") {
+                    db.undo()?;
+                }
                 self.record(db, Answer::MethodError, body)
             }
             Ran::Refused { code, text } => {
@@ -137,7 +145,7 @@ impl<D: InboxRows, H: Handler<D>> Work<D> for Execute<H> {
     fn committed(mut self: Box<Self>, db: &D) {
         match self.decided.take() {
             Some(Decided::Say(verdict)) => self.handler.say(verdict, db.commits()),
-            Some(Decided::TryAgain(code, text)) => self.try_again(code, text),
+            Some(Decided::TryAgain(code, text)) => (*self).try_again(code, text),
             #[cfg(farcall_canary)]
             Some(Decided::AnswerLater(row)) => {
                 self.decided = Some(Decided::AnswerLater(row));
@@ -151,9 +159,14 @@ impl<D: InboxRows, H: Handler<D>> Work<D> for Execute<H> {
     fn failed(self: Box<Self>, failure: Failure<D::Error>) {
         let ran = self.decided.is_some() || self.failure.is_some();
         match failure {
+            // It is not its handler's fault: the call is not fenced for it.
+            Failure::NotCommitted(error) if ran && D::is_passing(&error) => {
+                let failures = self.failures.max(1);
+                H::try_again(*self, failures);
+            }
             // Its own writes may be what cannot be committed; if it was to be fenced, nothing more can be done here.
             Failure::NotCommitted(error) if ran && self.failures < self.limits.handler_attempts => {
-                self.try_again(FailureCode::RolledBack, error.to_string());
+                (*self).try_again(FailureCode::RolledBack, error.to_string());
             }
             Failure::NotCommitted(error) | Failure::Unknown(error) => {
                 let text = format!("the server's store failed: {error}").into();
@@ -164,13 +177,13 @@ impl<D: InboxRows, H: Handler<D>> Work<D> for Execute<H> {
 }
 
 impl<H> Execute<H> {
-    fn try_again<D: InboxRows>(mut self: Box<Self>, code: FailureCode, text: String)
+    fn try_again<D: InboxRows>(mut self, code: FailureCode, text: String)
     where
         H: Handler<D>,
     {
         self.failures += 1;
         self.failure = Some((code, text));
         let failures = self.failures;
-        H::try_again(*self, failures);
+        H::try_again(self, failures);
     }
 }

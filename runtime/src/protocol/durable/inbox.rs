@@ -9,7 +9,7 @@ use super::rows::{AnswerRow, Digest, InboxRows, RegistrationRow};
 use crate::error::FailureCode;
 use crate::id::{CommitNumber, Epoch, RegistrationId, Seq, StoreId};
 use crate::limits::Limits;
-use crate::wire::durable::{Answer, Stamp};
+use crate::wire::durable::{Answer, Stamp, Word};
 
 /// What a client says when it registers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,22 @@ pub(crate) enum Verdict {
     Different,
 }
 
+impl Verdict {
+    /// As the client hears it, after the commit of this number.
+    pub(crate) fn word(&self, commit: CommitNumber) -> Word<'_> {
+        match self {
+            Verdict::Answer(row) => Word::Answer { commit, answer: row.answer, body: &row.body },
+            Verdict::Again(text) => Word::Again { text },
+            Verdict::Stale => Word::Stale,
+            Verdict::Fenced => Word::Fenced,
+            Verdict::Expired => Word::Expired,
+            Verdict::WentBack => Word::WentBack,
+            Verdict::OtherStore(store) => Word::OtherStore { store: *store },
+            Verdict::Different => Word::Different,
+        }
+    }
+}
+
 /// Registers a client, or finds the registration that it has.
 pub(crate) fn register<D: InboxRows>(
     db: &mut D,
@@ -126,19 +142,18 @@ pub(crate) fn register<D: InboxRows>(
 pub(crate) fn admit<D: InboxRows>(
     db: &mut D,
     stamp: &Stamp,
-    digest: Option<&Digest>,
+    digest: &Digest,
     limits: &Limits,
 ) -> Result<Admission, D::Error> {
-    let row = match known(db, stamp)? {
+    let mut row = match known(db, stamp)? {
         Ok(row) => row,
         Err(verdict) => return Ok(Admission::Say(verdict)),
     };
-    let (answers, _) = db.answers(row.id)?;
-    let row = if stamp.floor > row.floor && answers >= FORGOTTEN_AT_ONCE {
-        raise_floor(db, row, stamp.floor)?
-    } else {
-        row
-    };
+    let (mut answers, _) = db.answers(row.id)?;
+    if stamp.floor > row.floor && answers >= FORGOTTEN_AT_ONCE.min(limits.inbox_rows) {
+        row = raise_floor(db, row, stamp.floor)?;
+        answers = db.answers(row.id)?.0;
+    }
     if stamp.seq < row.floor {
         return Ok(Admission::Say(Verdict::Stale));
     }
@@ -146,33 +161,37 @@ pub(crate) fn admit<D: InboxRows>(
         db.drop_answers_below(row.id, stamp.seq - KEPT_BY_A_CANARY)?;
     }
     if let Some(answer) = db.answer(row.id, stamp.seq)? {
-        let same = match (digest, &answer.digest) {
-            (Some(asked), Some(answered)) => asked == answered,
-            _ => true,
-        };
+        let same = answer.digest.is_none_or(|answered| answered == *digest)
+            || cfg_canary!("requests_are_not_compared");
         return Ok(Admission::Say(if same { Verdict::Answer(answer) } else { Verdict::Different }));
     }
-    if answers >= limits.inbox_rows {
+    // The client's lowest unfinished call is taken in beyond: the floor waits for it, and all others for the floor.
+    let lowest = stamp.seq <= stamp.floor && !cfg_canary!("a_full_inbox_refuses_every_call");
+    if answers >= limits.inbox_rows && !lowest {
         let text = "too many answers are not acknowledged: raise `Limits::inbox_rows`".into();
         return Ok(Admission::Say(Verdict::Again(text)));
     }
     Ok(Admission::Run)
 }
 
-/// Makes sure that a call never runs, unless it has run: then its answer is said.
+/// Makes sure that a call never runs, unless it has run: then its answer is said. The digest is that of the request, so
+/// that a copy of a journal is not told what became of another call under the same number.
 pub(crate) fn fence<D: InboxRows>(
     db: &mut D,
     stamp: &Stamp,
+    digest: &Digest,
     code: FailureCode,
     text: &str,
     limits: &Limits,
 ) -> Result<Verdict, D::Error> {
-    match admit(db, stamp, None, limits)? {
+    match admit(db, stamp, digest, limits)? {
         Admission::Say(verdict) => Ok(verdict),
         Admission::Run => {
             let (answer, body) = (Answer::Never(code), text.as_bytes().to_vec());
-            let row = AnswerRow { digest: None, answer, body };
-            db.put_answer(stamp.registration, stamp.seq, &row)?;
+            let row = AnswerRow { digest: Some(*digest), answer, body };
+            if !cfg_canary!("fences_are_not_recorded") {
+                db.put_answer(stamp.registration, stamp.seq, &row)?;
+            }
             Ok(Verdict::Answer(row))
         }
     }

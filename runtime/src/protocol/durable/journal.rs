@@ -8,7 +8,7 @@ use std::hash::Hasher;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::rows::{Binding, Digest, JournalRows, Key, Outcome, Request, Saved, ServerRow};
-use crate::id::{MethodId, Seq};
+use crate::id::{CommitNumber, MethodId, Seq, StoreId};
 use crate::limits::Limits;
 use crate::wire::durable::Answer;
 
@@ -36,10 +36,31 @@ pub(crate) enum Kept {
     MayHaveBeenSent,
 }
 
-/// Saves a request, or finds the one that has its key.
+/// Saves a request, or finds the one that has its key. It is bound at once to the store that is known at its server's
+/// address.
 pub(crate) fn save<D: JournalRows>(
     db: &mut D,
     request: &Request,
+    limits: &Limits,
+) -> Result<Saving, D::Error> {
+    let binding = db.server(&request.peer)?.map(|server| server.binding);
+    save_bound(db, request, binding, limits)
+}
+
+/// As [`save`], for a server whose store the program has not accepted yet: what is never sent to the store before is
+/// bound to the one that will be.
+pub(crate) fn save_unbound<D: JournalRows>(
+    db: &mut D,
+    request: &Request,
+    limits: &Limits,
+) -> Result<Saving, D::Error> {
+    save_bound(db, request, None, limits)
+}
+
+fn save_bound<D: JournalRows>(
+    db: &mut D,
+    request: &Request,
+    binding: Option<Binding>,
     limits: &Limits,
 ) -> Result<Saving, D::Error> {
     if let Some(key) = &request.key
@@ -57,13 +78,12 @@ pub(crate) fn save<D: JournalRows>(
         return Ok(Saving::Full);
     }
     let seq = db.next_seq()?;
-    let binding = db.server(&request.peer)?.map(|server| server.binding);
     db.put_request(seq, request, binding)?;
     Ok(Saving::New { seq, binding })
 }
 
 /// Notes how a call ended. `taken` says that its caller has the result: what has no key then leaves the journal. So
-/// does a result that nobody wants.
+/// does a result that nobody wants. What was noted first stays.
 pub(crate) fn settle<D: JournalRows>(
     db: &mut D,
     seq: Seq,
@@ -71,20 +91,43 @@ pub(crate) fn settle<D: JournalRows>(
     taken: bool,
 ) -> Result<(), D::Error> {
     let Some(saved) = db.request(seq)? else { return Ok(()) };
+    if saved.outcome.is_some() {
+        return if taken { self::taken(db, seq) } else { Ok(()) };
+    }
     let key = if never_ran(outcome) { Key::Freed } else { Key::Kept };
     let keyed = saved.request.key.is_some() && key == Key::Kept;
+    let keyed = keyed && !cfg_canary!("keys_end_with_their_calls");
     let unwanted =
         !saved.request.wanted && matches!(outcome, Outcome::Answered { answer: Answer::Ok, .. });
     if !keyed && (taken || unwanted) {
         return db.remove(seq);
     }
-    db.finish(seq, outcome, key)
+    db.finish(seq, outcome, key)?;
+    if taken { db.mark_taken(seq) } else { Ok(()) }
 }
 
 /// The result of a finished call was taken: it leaves the journal unless it has a key.
 pub(crate) fn taken<D: JournalRows>(db: &mut D, seq: Seq) -> Result<(), D::Error> {
     match db.request(seq)? {
-        Some(saved) if saved.outcome.is_some() && saved.request.key.is_none() => db.remove(seq),
+        Some(saved) if saved.outcome.is_none() => Ok(()),
+        Some(saved) if saved.request.key.is_none() => db.remove(seq),
+        Some(_) => db.mark_taken(seq),
+        None => Ok(()),
+    }
+}
+
+/// Notes the highest commit number that a store has told, so that a copy that is older is known after a restart too. Goes
+/// into the transaction that settles a call.
+pub(crate) fn saw<D: JournalRows>(
+    db: &mut D,
+    peer: &str,
+    store: StoreId,
+    seen: CommitNumber,
+) -> Result<(), D::Error> {
+    match db.server(peer)? {
+        Some(server) if server.binding.store == store && server.seen < seen => {
+            db.put_server(&ServerRow { seen, ..server })
+        }
         _ => Ok(()),
     }
 }

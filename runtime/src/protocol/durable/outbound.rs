@@ -20,13 +20,16 @@ use crate::wire::durable::{Stamp, Word};
 #[derive(Debug, Clone)]
 pub(crate) struct Outbound {
     identity: Identity,
-    /// The highest number that the journal had given when it was opened.
+    /// The highest number that the journal had given when it was opened, and that of each opening before, if known.
     last_before: Seq,
+    lasts: Vec<Seq>,
     /// All numbers below were published or never will be.
     published: Seq,
     /// Unfinished calls that are not bound yet, and those of each binding.
     unbound: BTreeSet<Seq>,
     bound: BTreeMap<Binding, BTreeSet<Seq>>,
+    /// Calls that were bound before they were published.
+    early: BTreeMap<Seq, Binding>,
     peers: BTreeMap<Arc<str>, Peer>,
     /// Why nothing is sent any more, if so.
     stopped: Option<Stopped>,
@@ -112,6 +115,8 @@ pub(crate) enum Registration {
     Adopt(ServerRow),
     /// Try again after a while.
     Again(String),
+    /// What that means for each call, [`sending`](Outbound::sending) says when it is asked again: calls that were never
+    /// sent wait, or are registered anew.
     Park(Parked),
     Stop(Stopped),
 }
@@ -129,18 +134,33 @@ impl Outbound {
         Outbound {
             identity,
             last_before,
+            lasts: Vec::new(),
             published: 1,
             unbound: BTreeSet::new(),
             bound: BTreeMap::new(),
+            early: BTreeMap::new(),
             peers: servers.into_iter().map(known).collect(),
             stopped: None,
         }
     }
 
-    /// A saved call is durable. Calls are published in the order of their commits.
+    /// The last number of each opening of this journal that has given any. Numbers leave gaps between openings: without
+    /// these, an old copy is known by what it has not given only until it is opened a second time.
+    pub(crate) fn gave(&mut self, lasts: impl IntoIterator<Item = Seq>) {
+        self.lasts.extend(lasts);
+    }
+
+    /// All calls that earlier openings have left are published.
+    pub(crate) fn all_published(&mut self) {
+        self.published = self.published.max(self.last_before + 1);
+    }
+
+    /// A saved call is durable. Calls are published in the order of their numbers: a floor may be told at once that
+    /// passes each number that was not.
     pub(crate) fn publish(&mut self, seq: Seq, binding: Option<Binding>) {
         self.published = self.published.max(seq + 1);
-        match binding {
+        let early = self.early.remove(&seq);
+        match binding.or(early) {
             None => self.unbound.insert(seq),
             Some(binding) => self.bound.entry(binding).or_default().insert(seq),
         };
@@ -176,6 +196,8 @@ impl Outbound {
         let Some(known) = at.known.as_ref().filter(|_| at.ready) else {
             return Sending::Register(register(identity, at.known.as_ref()));
         };
+        let unbound = bound.is_none() && cfg_canary!("calls_are_sent_before_they_are_bound");
+        let bound = if unbound { Some(known.binding) } else { bound };
         let Some(bound) = bound else { return Sending::Bind(known.clone()) };
         let Binding { store, registration } = known.binding;
         if bound.store != store {
@@ -194,7 +216,6 @@ impl Outbound {
         peer: &Arc<str>,
         answer: Result<Registered, NotRegistered>,
     ) -> Registration {
-        let last_before = self.last_before;
         let at = self.peers.entry(peer.clone()).or_default();
         let registered = match answer {
             Ok(registered) => registered,
@@ -212,38 +233,42 @@ impl Outbound {
                 at.parked = Some(Parked::WentBack);
                 return Registration::Park(Parked::WentBack);
             }
-            Err(NotRegistered::OtherStore { store }) => {
-                let now = store_id(store);
-                let before = at.known.as_ref().map_or(now, |known| known.binding.store);
-                let parked = Parked::OtherStore { before, now };
-                at.parked = Some(parked);
-                return Registration::Park(parked);
-            }
+            Err(NotRegistered::OtherStore { store }) => return other_store(at, store_id(store)),
         };
-        if registered.max > last_before.max(self.published.saturating_sub(1)) {
+        // It was asked before the journal knew of any store here, and answered by one that came later.
+        let store = store_id(registered.store);
+        if at.known.as_ref().is_some_and(|known| known.binding.store != store) {
+            return other_store(at, store);
+        }
+        let seen = at.known.as_ref().map_or(0, |known| known.seen).max(registered.commits);
+        if !self.has_given(registered.max) {
             self.stopped = Some(Stopped::WentBack);
             return Registration::Stop(Stopped::WentBack);
         }
-        let seen = at.known.as_ref().map_or(0, |known| known.seen).max(registered.commits);
-        Registration::Adopt(ServerRow {
-            peer: peer.clone(),
-            binding: Binding {
-                store: store_id(registered.store),
-                registration: RegistrationId(registered.registration),
-            },
-            seen,
-        })
+        let registration = RegistrationId(registered.registration);
+        let row = ServerRow { peer: peer.clone(), binding: Binding { store, registration }, seen };
+        if cfg_canary!("calls_are_sent_before_they_are_bound")
+            && let Some(at) = self.peers.get_mut(peer)
+        {
+            (at.known, at.ready) = (Some(row.clone()), true);
+        }
+        Registration::Adopt(row)
     }
 
     /// A registration is durable in the journal, and with it the binding of these calls.
     pub(crate) fn adopted(&mut self, row: ServerRow, bound: &[Seq]) {
         let binding = row.binding;
         let at = self.peers.entry(row.peer.clone()).or_default();
-        at.known = Some(row);
+        // More may have been told while this became durable.
+        let told = at.known.as_ref().filter(|known| known.binding.store == binding.store);
+        let seen = told.map_or(0, |known| known.seen).max(row.seen);
+        at.known = Some(ServerRow { seen, ..row });
         at.ready = true;
         for seq in bound {
             if self.unbound.remove(seq) {
                 self.bound.entry(binding).or_default().insert(*seq);
+            } else if *seq >= self.published {
+                self.early.insert(*seq, binding);
             }
         }
     }
@@ -251,9 +276,14 @@ impl Outbound {
     /// What a server's word about a call means.
     pub(crate) fn on_word(&mut self, peer: &Arc<str>, sent: &Stamp, word: &Word<'_>) -> Meaning {
         let at = self.peers.entry(peer.clone()).or_default();
+        let asked = Binding { store: sent.store, registration: sent.registration };
+        // A word about what was sent under an earlier binding says nothing of the present one.
+        let present = at.known.as_ref().is_some_and(|known| known.binding == asked);
         let whole = |at: &mut Peer, parked| {
-            at.ready = false;
-            at.parked = Some(parked);
+            if present {
+                at.ready = false;
+                at.parked = Some(parked);
+            }
             Meaning::Park(parked)
         };
         match *word {
@@ -273,11 +303,7 @@ impl Outbound {
                 Meaning::Stop(Stopped::Fenced)
             }
             Word::Expired => {
-                if at
-                    .known
-                    .as_ref()
-                    .is_some_and(|known| known.binding.registration == sent.registration)
-                {
+                if present {
                     (at.known, at.ready) = (None, false);
                 }
                 Meaning::Park(Parked::Expired)
@@ -324,15 +350,41 @@ impl Outbound {
         Some(Stamp { store, registration, epoch, seq: floor, floor, seen, nonce: 0 })
     }
 
+    /// What registers a client where it has nothing to send, so that it may tell its floor; nothing if it is registered,
+    /// never was, or may not.
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only the simulation asks"))]
+    pub(crate) fn registering(&self, peer: &str) -> Option<Register> {
+        let at = self.peers.get(peer).filter(|at| !at.ready && at.parked.is_none())?;
+        let known = at.known.as_ref().filter(|_| self.stopped.is_none())?;
+        Some(register(self.identity, Some(known)))
+    }
+
     /// The highest commit number that was told at an address.
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only the simulation asks"))]
     pub(crate) fn seen(&self, peer: &str) -> CommitNumber {
         let known = self.peers.get(peer).and_then(|at| at.known.as_ref());
         known.map_or(0, |known| known.seen)
     }
 
     /// How many calls are not finished.
+    #[cfg_attr(not(feature = "sim"), allow(dead_code, reason = "only the simulation asks"))]
     pub(crate) fn unfinished(&self) -> usize {
         self.unbound.len() + self.bound.values().map(BTreeSet::len).sum::<usize>()
+    }
+
+    /// Whether this journal can have made a call of this number.
+    fn has_given(&self, number: Seq) -> bool {
+        let epoch = Epoch::of(number);
+        if cfg_canary!("old_journals_are_believed") {
+            return true;
+        }
+        if number == 0 || epoch == self.identity.epoch {
+            return number < self.published;
+        }
+        let before = if self.lasts.is_empty() { &[self.last_before] } else { &*self.lasts };
+        let known =
+            |last: &Seq| number <= *last && (self.lasts.is_empty() || Epoch::of(*last) == epoch);
+        before.iter().any(known)
     }
 
     /// All calls below are finished, durably, or are none of this binding.
@@ -352,6 +404,18 @@ impl Outbound {
 pub(crate) enum Refused {
     Stopped(Stopped),
     Parked(Parked),
+}
+
+/// There is another store than the journal knows, unless that is old news.
+fn other_store(at: &mut Peer, now: StoreId) -> Registration {
+    let before = at.known.as_ref().map_or(now, |known| known.binding.store);
+    if before == now {
+        return Registration::Again("the server had another store a moment ago".into());
+    }
+    let parked = Parked::OtherStore { before, now };
+    at.ready = false;
+    at.parked = Some(parked);
+    Registration::Park(parked)
 }
 
 fn register(identity: Identity, known: Option<&ServerRow>) -> Register {

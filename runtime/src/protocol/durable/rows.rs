@@ -13,16 +13,22 @@ pub(crate) trait Database {
     /// Why a statement or a commit failed.
     type Error: Clone + Send + std::fmt::Display + 'static;
 
-    /// Begins a transaction that may write.
+    /// Begins a transaction that may write. What a transaction that ended by itself has left in memory is forgotten.
     fn begin(&mut self) -> Result<(), Self::Error>;
 
     /// Marks the point that [`undo`](Database::undo) goes back to.
     fn savepoint(&mut self) -> Result<(), Self::Error>;
 
     /// Takes everything back since the savepoint, which stays.
+    ///
+    /// # Errors
+    /// Above all if there is none, because a statement has ended the transaction.
     fn undo(&mut self) -> Result<(), Self::Error>;
 
     /// Forgets the savepoint; what was written stays in the transaction.
+    ///
+    /// # Errors
+    /// Above all if there is none, because a statement has ended the transaction.
     fn release(&mut self) -> Result<(), Self::Error>;
 
     /// Commits. Numbers that were counted up in memory are written first.
@@ -34,6 +40,10 @@ pub(crate) trait Database {
     /// It is not known what the database holds.
     fn roll_back(&mut self) -> Result<(), Self::Error>;
 
+    /// Whether the database may do later what it did not do now, without anybody being at fault: the disk is full, or
+    /// somebody else holds it.
+    fn is_passing(error: &Self::Error) -> bool;
+
     /// Whether the transaction that was begun is still open: a statement of the user may have ended it.
     fn in_transaction(&self) -> bool;
 }
@@ -43,7 +53,7 @@ pub(crate) trait Database {
 pub(crate) enum Committed<E> {
     /// It is on stable storage.
     Yes,
-    /// It is not, and never will be.
+    /// It is not, and never will be. The transaction may still be open.
     No(E),
     /// It may be, and may show when the database is opened again: nothing may be believed until then.
     Unknown(E),
@@ -68,8 +78,11 @@ pub(crate) trait JournalRows: Database {
     /// A saved request, with how it ended if it has.
     fn request(&mut self, seq: Seq) -> Result<Option<Saved>, Self::Error>;
 
-    /// Notes how a call ended. `key` says whether it keeps its key.
+    /// Notes how a call ended. `key` says whether it keeps its key: if not, its request has none from now on.
     fn finish(&mut self, seq: Seq, outcome: &Outcome, key: Key) -> Result<(), Self::Error>;
+
+    /// The result of a finished call that is kept for its key was taken: nobody has to be told of it again.
+    fn mark_taken(&mut self, seq: Seq) -> Result<(), Self::Error>;
 
     /// Forgets a call.
     fn remove(&mut self, seq: Seq) -> Result<(), Self::Error>;
@@ -239,7 +252,7 @@ pub(crate) struct RegistrationRow {
 /// A recorded answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AnswerRow {
-    /// Of the request; none if the call was fenced before it came.
+    /// Of the request; a row without one is every request's.
     pub(crate) digest: Option<Digest>,
     pub(crate) answer: Answer,
     pub(crate) body: Vec<u8>,
@@ -249,9 +262,14 @@ pub(crate) struct AnswerRow {
 pub(crate) type Digest = [u8; 16];
 
 /// Counts the calls of a journal: in memory, with a row that is written before each commit.
+///
+/// The row never has a number that no call got: old copies of a journal are known by what it cannot have given.
 #[derive(Debug, Clone)]
 pub(crate) struct Counter {
-    next: Seq,
+    /// The first number of this opening.
+    first: Seq,
+    /// The last number that was taken, in this opening or before.
+    last: Seq,
     stored: Seq,
 }
 
@@ -259,24 +277,29 @@ impl Counter {
     /// Goes on behind the last number that was stored, in the epoch that begins now.
     pub(crate) fn open(epoch: Epoch, stored: Seq) -> Counter {
         if cfg_canary!("calls_are_counted_in_memory") {
-            return Counter { next: 1, stored };
+            return Counter { first: 1, last: 0, stored };
         }
-        Counter { next: (stored + 1).max(epoch.first_seq()), stored }
+        Counter { first: epoch.first_seq(), last: stored, stored }
     }
 
     /// The next number.
     pub(crate) fn take(&mut self) -> Seq {
-        self.next += 1;
-        self.next - 1
+        self.last = (self.last + 1).max(self.first);
+        self.last
+    }
+
+    /// The last number that was taken, in this opening or before.
+    pub(crate) fn last(&self) -> Seq {
+        self.last
     }
 
     /// The last number that was taken, if the row does not have it.
     pub(crate) fn unstored(&self) -> Option<Seq> {
-        (self.stored + 1 != self.next && self.next > 1).then(|| self.next - 1)
+        (self.stored != self.last).then_some(self.last)
     }
 
     /// The last number in the row is committed.
     pub(crate) fn committed(&mut self) {
-        self.stored = self.next - 1;
+        self.stored = self.last;
     }
 }
