@@ -44,6 +44,29 @@ const PLANTED_IN_PACKETS: &[&str] = &[
     "what_was_told_has_arrived",
 ];
 
+/// Each planted bug that runs over stores find.
+const PLANTED_IN_STORES: &[&str] = &[
+    "a_full_inbox_refuses_every_call",
+    "answers_are_kept_for_a_while",
+    "answers_are_told_before_the_commit",
+    "answers_have_a_transaction_of_their_own",
+    "answers_leave_before_the_floor_is_stored",
+    "calls_are_counted_in_memory",
+    "calls_are_sent_before_they_are_bound",
+    "ended_transactions_are_not_noticed",
+    "epochs_are_ignored",
+    "fences_are_not_recorded",
+    "floors_pass_what_is_not_durable",
+    "keys_end_with_their_calls",
+    "old_copies_are_believed",
+    "old_journals_are_believed",
+    "own_errors_keep_their_effects",
+    "registrations_are_given_anew",
+    "requests_are_not_compared",
+    "stores_are_not_compared",
+    "unknown_commits_count_as_none",
+];
+
 /// Seeds within which each must be found.
 const SEEDS: &str = "2000";
 
@@ -51,7 +74,9 @@ const SEEDS: &str = "2000";
 fn every_planted_bug_is_found_and_without_one_nothing_is() {
     let simulate = build();
     let mut missed = Vec::new();
-    for (links, planted) in [("streams", PLANTED), ("datagrams", PLANTED_IN_PACKETS)] {
+    for (links, planted) in
+        [("streams", PLANTED), ("datagrams", PLANTED_IN_PACKETS), ("stores", PLANTED_IN_STORES)]
+    {
         let run = |canary: &str| {
             let mut run = Command::new(&simulate);
             let output = run.args([SEEDS, links]).env("FARCALL_CANARY", canary).output();
@@ -87,7 +112,7 @@ fn the_list_names_every_planted_bug_of_the_code() {
     named.retain(|name| name != "name");
     named.sort();
     named.dedup();
-    let mut planted = [PLANTED, PLANTED_IN_PACKETS].concat();
+    let mut planted = [PLANTED, PLANTED_IN_PACKETS, PLANTED_IN_STORES].concat();
     planted.sort_unstable();
     assert_eq!(named, planted);
 }

@@ -9,6 +9,8 @@ mod caller;
 mod checks;
 mod client;
 mod datagrams;
+#[cfg(feature = "sqlite")]
+pub mod durable;
 mod model;
 mod network;
 mod plan;
