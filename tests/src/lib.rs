@@ -1,8 +1,11 @@
 //! Helpers that the tests and the tour share.
 
+pub mod bank;
+pub mod bank_processes;
 pub mod datagram_proxy;
 pub mod failure_table;
 pub mod fault_proxy;
+pub mod ledger;
 pub mod link;
 pub mod random;
 pub mod raw;

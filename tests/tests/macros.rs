@@ -5,6 +5,7 @@
 //! which may change, a test looks for the line that is blamed and for what is certain of its text.
 //! What an expansion does is tested elsewhere.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,8 +44,43 @@ fn a_type_that_cannot_travel_is_blamed_where_it_is_written() {
     }
 }
 
+#[test]
+fn a_transaction_that_is_held_over_an_await_is_refused_at_the_method() {
+    let errors = errors_of("transaction_over_an_await");
+    let [error] = &errors[..] else { panic!("one error: {errors:#?}") };
+    assert!(error.starts_with("12: ") && error.contains("is not `Send`"), "{error}");
+}
+
+#[test]
+fn exactly_once_without_the_feature_is_told_what_to_write() {
+    let macros = library_of_macros_without_features();
+    let macros = [OsString::from("--extern"), extern_crate("farcall_macros", &macros)];
+    let errors = errors_with("exactly_once_without_the_feature", &macros);
+    let [error] = &errors[..] else { panic!("one error: {errors:#?}") };
+    assert!(error.starts_with("5: `exactly_once` needs a store"), "{error}");
+    assert!(error.contains(r#"features = ["sqlite"]"#), "{error}");
+}
+
+/// Builds the macros alone, without what the workspace has them do, beside its other builds.
+fn library_of_macros_without_features() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("macros");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--offline", "-p", "farcall-macros", "--target-dir"])
+        .arg(&target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs this test");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    target.join("debug").join(format!("{prefix}farcall_macros{suffix}"))
+}
+
 /// Line and message of every error in a program that must not compile.
 fn errors_of(name: &str) -> Vec<String> {
+    errors_with(name, &[])
+}
+
+fn errors_with(name: &str, more: &[OsString]) -> Vec<String> {
     let source = format!("{}/ui/compiler/{name}.rs", env!("CARGO_MANIFEST_DIR"));
     let built = std::env::current_exe().expect("a test has a path");
     let built = built.parent().expect("and a folder, beside the libraries");
@@ -52,7 +88,8 @@ fn errors_of(name: &str) -> Vec<String> {
         .args(["--edition=2024", "--emit=metadata", "--error-format=short", "--out-dir"])
         .arg(env!("CARGO_TARGET_TMPDIR"))
         .arg("--extern")
-        .arg(format!("farcall={}", newest_library(built, "libfarcall-").display()))
+        .arg(extern_crate("farcall", &newest_library(built, "libfarcall-")))
+        .args(more)
         .arg("-L")
         .arg(format!("dependency={}", built.display()))
         .arg(&source)
@@ -61,6 +98,12 @@ fn errors_of(name: &str) -> Vec<String> {
     assert!(!output.status.success(), "{name} compiles");
     let text = String::from_utf8_lossy(&output.stderr);
     text.lines().filter_map(|line| place_and_message(line, &source)).collect()
+}
+
+fn extern_crate(name: &str, library: &Path) -> OsString {
+    let mut text = OsString::from(format!("{name}="));
+    text.push(library);
+    text
 }
 
 /// `file:line:column: error[code]: message` as `line: message`.

@@ -87,7 +87,7 @@ impl World {
             Semantics::Maybe => self.probe.maybe(),
             Semantics::AtLeastOnce => self.probe.at_least_once(),
             Semantics::AtMostOnce => self.probe.at_most_once(),
-            Semantics::ExactlyOnce => panic!("not in this version"),
+            Semantics::ExactlyOnce => panic!("`exactly_once.rs` shows these"),
         }
     }
 

@@ -43,6 +43,20 @@ pub trait Account {
     async fn note(&self, _line: String) {}
 }
 
+/// A book of accounts that outlives its process.
+#[remote(semantics = "exactly_once", timeout = "2s")]
+pub trait Ledger {
+    /// Takes from one account and gives to another.
+    ///
+    /// # Errors
+    /// [`Frozen`], if one of the accounts is.
+    async fn transfer(&self, from: &str, to: &str, cents: i64) -> Result<(), Frozen>;
+
+    /// The balance in cents.
+    #[remote(semantics = "at_least_once")]
+    async fn balance(&self, name: &str) -> i64;
+}
+
 /// Something to deliver.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Order<'a> {
@@ -92,6 +106,20 @@ impl Account for Memory {
     }
     async fn lend(&self, order: &Order<'_>, numbers: &[u32]) -> usize {
         order.name.len() + numbers.len()
+    }
+}
+
+/// Accounts that nothing is ever taken from.
+#[derive(Debug)]
+pub struct Book;
+
+#[remote]
+impl Ledger for Book {
+    async fn transfer(&self, from: &str, to: &str, _cents: i64) -> Result<(), CallError<Frozen>> {
+        if from == to { Err(CallError::Method(Frozen)) } else { Ok(()) }
+    }
+    async fn balance(&self, name: &str) -> i64 {
+        i64::from(name.is_empty())
     }
 }
 
@@ -166,4 +194,15 @@ fn the_descriptor_says_what_was_written() {
             Semantics::Maybe
         ]
     );
+}
+
+#[tokio::test]
+async fn an_exactly_once_interface_is_one_like_the_others() {
+    let semantics = <dyn Ledger>::DESCRIPTOR.methods.iter().map(|method| method.semantics);
+    assert!(semantics.eq([Semantics::ExactlyOnce, Semantics::AtLeastOnce]));
+    let book: Arc<dyn Ledger> = Arc::new(Book);
+    book.transfer("alice", "bob", 5).await.expect("it is local");
+    let refused = book.transfer("alice", "alice", 5).await;
+    assert!(matches!(refused, Err(CallError::Method(Frozen))));
+    assert_eq!(book.balance("alice").await.expect("it is local"), 0);
 }

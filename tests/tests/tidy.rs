@@ -12,10 +12,10 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The layers of ARCHITECTURE.md: a module of `runtime/src` may name its own layer and those before.
 const LAYERS: &[&[&str]] = &[
-    &["id", "time", "semantics", "error", "limits", "descriptor", "address", "canary"],
+    &["id", "time", "semantics", "error", "ticket", "limits", "descriptor", "address", "canary"],
     &["wire"],
     &["protocol"],
-    &["dispatch", "context", "registry", "transport", "store"],
+    &["dispatch", "context", "registry", "transport", "store", "sqlite"],
     &["driver"],
     &["node", "serve", "call", "pending", "proxy", "blocking", "private", "sim"],
     &["fuzzing"],
