@@ -27,7 +27,7 @@ pub struct Fate {
     pub call: u64,
     /// What its caller was told.
     pub outcome: Outcome,
-    /// How often the server began to run it.
+    /// How often the server began to run it; of exactly once, how often it took effect.
     pub runs: u64,
 }
 
@@ -114,7 +114,10 @@ impl Report {
                 forbid("were not answered", &|fate| fate.outcome != Outcome::Answered);
                 forbid("never ran", &|fate| fate.runs == 0);
             }
-            Semantics::ExactlyOnce => forbid("did not run exactly once", &|fate| fate.runs != 1),
+            Semantics::ExactlyOnce => {
+                forbid("were not answered", &|fate| fate.outcome != Outcome::Answered);
+                forbid("did not take effect exactly once", &|fate| fate.runs != 1);
+            }
         }
         if self.semantics == Semantics::Maybe && self.resent > 0 {
             let (semantics, link, resent) = (self.semantics, self.link, self.resent);
@@ -153,6 +156,7 @@ mod tests {
         assert_eq!(broken(Semantics::Maybe, &once), "");
         assert_eq!(broken(Semantics::AtMostOnce, &once), "");
         assert_eq!(broken(Semantics::AtLeastOnce, &[(Answered, 1), (Answered, 3)]), "");
+        assert_eq!(broken(Semantics::ExactlyOnce, &[(Answered, 1), (Answered, 1)]), "");
         assert!(report(Semantics::AtMostOnce, &once, 9).broken_promises().is_empty());
     }
 
@@ -180,8 +184,24 @@ mod tests {
     }
 
     #[test]
+    fn an_exactly_once_without_answer_or_with_another_number_of_effects_is_broken() {
+        let told = broken(Semantics::ExactlyOnce, &[(Outcome::Unknown, 1)]);
+        assert!(told.contains("1 calls were not answered"), "{told}");
+        for runs in [0, 2] {
+            let told = broken(Semantics::ExactlyOnce, &[(Outcome::Answered, runs)]);
+            assert!(told.contains("1 calls did not take effect exactly once"), "{told}");
+        }
+    }
+
+    #[test]
     fn a_word_to_the_caller_that_is_not_true_is_broken() {
-        for semantics in [Semantics::Maybe, Semantics::AtLeastOnce, Semantics::AtMostOnce] {
+        let all = [
+            Semantics::Maybe,
+            Semantics::AtLeastOnce,
+            Semantics::AtMostOnce,
+            Semantics::ExactlyOnce,
+        ];
+        for semantics in all {
             let told = broken(semantics, &[(Outcome::Answered, 0)]);
             assert!(told.contains("answered and never ran"), "{told}");
             let told = broken(semantics, &[(Outcome::Executed, 0)]);

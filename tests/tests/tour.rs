@@ -23,6 +23,7 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
         "shop.pay(3).start().await?",
         "receipt 3 from process",
         "for a call on its own",
+        "made all its calls again",
         "Every promise was kept.",
     ] {
         assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
@@ -34,6 +35,8 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
         ["at_least_once", "udp"],
         ["at_most_once", "tcp"],
         ["at_most_once", "udp"],
+        ["exactly_once", "tcp"],
+        ["exactly_once", "udp"],
     ] {
         let row = shown.lines().find_map(|line| {
             let behind = line.trim().strip_prefix(semantics)?;
@@ -49,6 +52,9 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
         assert!(calls >= 200, "some hundreds: {row}");
         assert_eq!(answered + unknown + not_executed, calls, "each ended once: {row}");
         assert_eq!(never + once + repeatedly, calls, "each was counted: {row}");
+        if semantics == "exactly_once" {
+            assert_eq!((answered, once), (calls, calls), "what it is called for: {row}");
+        }
     }
     assert!(shown.lines().count() <= SCREEN_LINES, "{} lines", shown.lines().count());
     let longest = shown.lines().map(|line| line.chars().count()).max();
@@ -60,8 +66,7 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
 #[tokio::test]
 async fn a_server_ends_when_its_client_is_gone() {
     let folder = Folder::new("server");
-    let notes = folder.path.join("runs");
-    let arguments = ["serve".as_ref(), notes.as_os_str(), "0".as_ref(), "0".as_ref()];
+    let arguments = ["serve".as_ref(), folder.path.as_os_str(), "0".as_ref(), "0".as_ref()];
     // Its standard input has ended before it began.
     let (status, shown) = run(&built(), &arguments, &folder.path).await;
     assert!(status.success(), "{status}:\n{shown}");
@@ -71,6 +76,17 @@ async fn a_server_ends_when_its_client_is_gone() {
     for (url, place) in urls.iter().zip(places) {
         assert!(url.starts_with(place) && url.ends_with("/shop"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn a_client_ends_when_the_tour_is_gone() {
+    let folder = Folder::new("client");
+    // Nobody is there: it would try for long.
+    let nowhere = ["tcp://127.0.0.1:1/depot", "1000", "udp://127.0.0.1:1/depot", "2000"];
+    let mut arguments = vec!["ship".as_ref(), folder.path.as_os_str()];
+    arguments.extend(nowhere.map(std::ffi::OsStr::new));
+    let (status, shown) = run(&built(), &arguments, &folder.path).await;
+    assert_eq!(status.code(), Some(1), "{shown}");
 }
 
 /// Runs a program with an ended input; what it says on both outputs, errors first.

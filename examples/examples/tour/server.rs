@@ -1,44 +1,48 @@
-//! The server as a process of its own: what runs in it, and the handle by which the client holds it.
+//! The server as a process of its own: what runs in it, and the handle by which the tour holds it.
 //!
 //! The process says its URLs on standard output, one for each transport, and serves until its standard
-//! input ends, so that it cannot outlive the client, whatever becomes of that.
+//! input ends, so that it cannot outlive the tour, whatever becomes of that.
 
 use std::error::Error;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use farcall::{Node, ServeError};
+use farcall::{Node, ServeError, SqliteStore};
 use farcall_tests::service::{TRANSPORTS, Transport};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use super::shop::NotingShop;
+use super::process::{Process, say, until_nobody_holds_it};
+use super::shop::{self, NotingDepot, NotingShop};
 
 /// The first argument of a process that is to be the server.
 pub(crate) const ROLE: &str = "serve";
 
 /// A server process. Dropping it kills it and waits for its end.
 pub(crate) struct Server {
-    process: Child,
-    notes: PathBuf,
-    /// In the order of [`TRANSPORTS`].
+    process: Process,
+    folder: PathBuf,
+    /// Of the shop, in the order of [`TRANSPORTS`].
     urls: [String; 2],
 }
 
-/// Serves in this process: `tour serve NOTES TCP_PORT UDP_PORT`.
+/// Serves in this process: `tour serve FOLDER TCP_PORT UDP_PORT`.
 pub(crate) async fn serve(arguments: &[String]) -> Result<(), Box<dyn Error>> {
-    let [notes, ports @ ..] = arguments else {
-        return Err(format!("usage: tour {ROLE} NOTES TCP_PORT UDP_PORT").into());
+    let [folder, ports @ ..] = arguments else {
+        return Err(format!("usage: tour {ROLE} FOLDER TCP_PORT UDP_PORT").into());
     };
-    let node = Node::builder().build();
-    node.registry().bind("shop", NotingShop::open(Path::new(notes))?)?;
+    let folder = Path::new(folder);
+    let store = SqliteStore::open(folder.join(DATABASE))?;
+    shop::prepare(&store).await?;
+    let node = Node::builder().store(store).build();
+    node.registry().bind("shop", NotingShop::open(&folder.join(NOTES))?)?;
+    node.registry().bind("depot", NotingDepot)?;
     for (transport, port) in TRANSPORTS.into_iter().zip(ports) {
-        writeln!(io::stdout(), "{}", listen(&node, transport, port).await?)?;
+        say(&listen(&node, transport, port).await?)?;
     }
-    spawn_blocking(|| io::copy(&mut io::stdin().lock(), &mut io::sink())).await??;
+    spawn_blocking(until_nobody_holds_it).await?;
     node.shutdown(Duration::from_secs(1)).await?;
     Ok(())
 }
@@ -59,22 +63,16 @@ async fn listen(node: &Node, transport: Transport, port: &str) -> Result<String,
 }
 
 impl Server {
-    /// Starts a server process on a port for each transport, 0 for any, and waits until it serves.
-    pub(crate) async fn start(notes: PathBuf, ports: [u16; 2]) -> io::Result<Server> {
-        let process = Command::new(std::env::current_exe()?)
-            .arg(ROLE)
-            .arg(&notes)
-            .args(ports.map(|port| port.to_string()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+    /// Starts a server process on a port for each transport, 0 for any, and waits until it serves. Its notes and its
+    /// database are in the folder.
+    pub(crate) async fn start(folder: &Path, ports: [u16; 2]) -> io::Result<Server> {
+        let ports = ports.map(|port| port.to_string().into());
+        let process = Process::start(ROLE, [folder.into()].into_iter().chain(ports))?;
         // From here on the process is killed if this future is dropped.
-        let mut server = Server { process, notes, urls: Default::default() };
-        let output = server.process.stdout.take().map(BufReader::new);
-        let said = spawn_blocking(move || {
-            let lines = output.into_iter().flat_map(BufReader::lines).take(2);
-            lines.collect::<io::Result<Vec<String>>>()
-        });
+        let mut server =
+            Server { process, folder: folder.to_owned(), urls: <[String; 2]>::default() };
+        let lines = server.process.lines();
+        let said = spawn_blocking(move || lines.take(2).collect::<io::Result<Vec<String>>>());
         let said = said.await.map_err(io::Error::other)??;
         server.urls = said
             .try_into()
@@ -98,34 +96,24 @@ impl Server {
         address.ok_or_else(|| io::Error::other(format!("the server has a strange URL: {url}")))
     }
 
-    /// Kills the process in the middle of whatever it does, and starts another one on its ports.
-    pub(crate) async fn kill_and_restart(&mut self) -> io::Result<()> {
+    /// Kills the process in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.process.kill()
+    }
+
+    /// Starts another process on its ports.
+    pub(crate) async fn start_again(&mut self) -> io::Result<()> {
         let ports = [self.address(Transport::Tcp)?.port(), self.address(Transport::Udp)?.port()];
-        // SIGKILL on Unix: nothing of it runs any more.
-        self.process.kill()?;
-        self.process.wait()?;
-        *self = Server::start(self.notes.clone(), ports).await?;
+        *self = Server::start(&self.folder, ports).await?;
         Ok(())
     }
 
     /// Lets the process finish what it runs and end by itself.
-    pub(crate) async fn stop(mut self) -> io::Result<()> {
-        drop(self.process.stdin.take());
-        let patience = Instant::now() + Duration::from_secs(3);
-        while self.process.try_wait()?.is_none() {
-            if Instant::now() > patience {
-                return Err(io::Error::other("the server did not end when it was asked to"));
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
+    pub(crate) async fn stop(self) -> io::Result<()> {
+        self.process.stop().await
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+/// Files in the server's folder: where the shop notes the calls that it runs, and the depot's database.
+pub(crate) const NOTES: &str = "runs";
+pub(crate) const DATABASE: &str = "depot.db";

@@ -1,4 +1,4 @@
-//! The interface of the tour, and the object behind it: it notes in a file that it began to run.
+//! The interfaces of the tour, and the objects behind them: they note that they began to run.
 //!
 //! The tour prints the part between the markers as it stands here.
 
@@ -7,29 +7,31 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use farcall::remote;
+use farcall::{CallError, SqliteStore, remote};
 use serde::{Deserialize, Serialize};
 
 // shown: begin
-/// Three methods that differ in what they promise when messages are lost or a side crashes.
 #[remote]
 pub trait Shop {
     /// Somebody came in. Sent once: it runs once or never.
     #[remote(semantics = "maybe")]
     async fn visit(&self, call: u64) -> Receipt;
-
     /// Sets a price. Sent again until it is answered: it runs once or more often.
     #[remote(semantics = "at_least_once")]
     async fn price(&self, call: u64) -> Receipt;
-
     /// Takes money. Sent again until it is answered, and never run twice.
     #[remote(semantics = "at_most_once")]
     async fn pay(&self, call: u64) -> Receipt;
 }
+/// Saved on both sides: what a call does is in the database once, whatever crashes.
+#[remote(semantics = "exactly_once")]
+pub trait Depot {
+    async fn ship(&self, call: u64) -> Receipt;
+}
 // shown: end
 
 /// What every method answers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     /// The number of the call that was run.
     pub(crate) call: u64,
@@ -37,7 +39,7 @@ pub(crate) struct Receipt {
     pub(crate) process: u32,
 }
 
-/// The source of the interface.
+/// The source of the interfaces.
 pub(crate) fn source() -> &'static str {
     let begin = "// shown: begin\n";
     let end = "// shown: end\n";
@@ -87,6 +89,26 @@ impl Shop for NotingShop {
 
     async fn pay(&self, call: u64) -> Receipt {
         self.run(call).await
+    }
+}
+
+/// A depot that notes the number of each call in its database: a row for each time that a call took effect.
+pub(crate) struct NotingDepot;
+
+/// Makes the depot's table.
+pub(crate) async fn prepare(store: &SqliteStore) -> Result<(), Box<dyn std::error::Error>> {
+    let tx = store.transaction().await?;
+    tx.execute("create table if not exists shipped (call integer not null)", [])?;
+    tx.commit().await?;
+    Ok(())
+}
+
+#[remote]
+impl Depot for NotingDepot {
+    async fn ship(&self, call: u64) -> Result<Receipt, CallError> {
+        let tx = farcall::sqlite::transaction()?;
+        tx.execute("insert into shipped (call) values (?1)", [call.cast_signed()])?;
+        Ok(Receipt { call, process: std::process::id() })
     }
 }
 
