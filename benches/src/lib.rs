@@ -1,7 +1,9 @@
 //! What the benches share: both ends on one core, bare sockets to compare with, medians of interleaved passes.
 
 pub mod bare;
+pub mod bare_sqlite;
 pub mod bare_udp;
+pub mod durable;
 pub mod service;
 
 use std::time::{Duration, Instant};
