@@ -12,6 +12,8 @@ use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::packet::pieces::{Gathered, PieceLimits, Pieces};
 use crate::time::Time;
 use crate::wire::datagram::{self, Data, Datagram};
+#[cfg(feature = "sqlite")]
+use crate::wire::durable::{Stamp, Word};
 use crate::wire::frame::{self, Frame, Kind, Part};
 use crate::wire::{payload, varint};
 
@@ -187,6 +189,21 @@ pub fn pieces(mut stream: &[u8]) {
 }
 
 /// The first byte chooses a type, the rest is its payload: what decodes can be encoded, in no more
+/// What stands around an exactly-once call: a stamp and a word, which are the same bytes when they are encoded again.
+#[cfg(feature = "sqlite")]
+pub fn words(bytes: &[u8]) {
+    let mut again = Vec::new();
+    if let Ok((stamp, length)) = Stamp::get(bytes) {
+        stamp.put(&mut again);
+        assert_eq!(again, bytes[..length]);
+    }
+    again.clear();
+    if let Ok(word) = Word::get(bytes) {
+        word.put(&mut again);
+        assert_eq!(again, bytes);
+    }
+}
+
 /// bytes, and decodes to the same.
 pub fn payload(bytes: &[u8]) {
     macro_rules! round_trip {
