@@ -376,3 +376,21 @@ async fn dropping_a_started_call_cancels_it_and_frees_its_place() {
     }
     assert_eq!(alice.deposit(1).await.expect("its place is free"), 1);
 }
+
+#[tokio::test]
+async fn connections_that_look_again_before_they_sleep_answer_over_both_transports() {
+    let limits =
+        || farcall::Limits { busy_poll: Duration::from_millis(2), ..farcall::Limits::default() };
+    let (_server, _, memory) = account().await;
+    let node = Node::builder().limits(limits()).build();
+    node.registry().bind("alice", memory).expect("the name is free");
+    for address in ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"] {
+        let listening = node.listen(address).await.expect("a port");
+        let caller = Node::builder().limits(limits()).build();
+        let alice: AccountProxy = caller.lookup(listening.url("alice")).await.expect("bound");
+        for _ in 0..100 {
+            alice.deposit(1).await.expect("answered");
+        }
+        caller.shutdown(Duration::from_secs(5)).await.expect("nothing is under way");
+    }
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
+use super::busy::BusyPoll;
 use super::clock::Clock;
 use super::datagram::client::{End, Exchange};
 use super::entropy::Entropy;
@@ -265,6 +266,7 @@ struct Connection<'a> {
     output: Output,
     assembly: Assembly,
     timer: Timer,
+    busy: BusyPoll,
     /// Callers to be woken; empty between uses.
     woken: Vec<Waker>,
     /// The task has yielded once, so that callers that are ready could add to this batch.
@@ -282,8 +284,9 @@ impl<'a> Connection<'a> {
         });
         let (input, output) = (Input::new(now), Output::default());
         let timer = Timer::new(link.clock());
+        let busy = BusyPoll::new(limits.busy_poll, now);
         let woken = Vec::new();
-        Connection { link, stream, input, output, assembly, timer, woken, yielded: false }
+        Connection { link, stream, input, output, assembly, timer, busy, woken, yielded: false }
     }
 
     /// Ready when the connection has ended: with an error, or with nothing when the link is closed.
@@ -297,13 +300,20 @@ impl<'a> Connection<'a> {
             Poll::Ready(Err(error)) => return Poll::Ready(Some(error)),
             Poll::Pending => {}
         }
-        self.poll_time(cx, now).map(Some)
+        let ended = self.poll_time(cx, now).map(Some);
+        if ended.is_pending() {
+            self.busy.look_again(cx, now);
+        }
+        ended
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
         for _ in 0..READS_PER_POLL {
             match self.input.poll_read(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => self.handle_frames(now)?,
+                Poll::Ready(Ok(())) => {
+                    self.busy.active(now);
+                    self.handle_frames(now)?;
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }
@@ -386,6 +396,7 @@ impl<'a> Connection<'a> {
                 return Poll::Pending;
             }
             self.yielded = false;
+            self.busy.active(now);
             let State { client, out, .. } = &mut *state;
             out.fill(&mut self.output.batch);
             client.drained(now, out);

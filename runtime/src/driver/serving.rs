@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::busy::BusyPoll;
 use super::input::Input;
 use super::output::Output;
 use super::server::Server;
@@ -123,6 +124,7 @@ struct Serving {
     output: Output,
     assembly: Assembly,
     timer: Timer,
+    busy: BusyPoll,
     registered: bool,
 }
 
@@ -135,8 +137,9 @@ impl Serving {
             messages: limits.window,
         });
         let timer = Timer::new(desk.server.clock);
+        let busy = BusyPoll::new(limits.busy_poll, desk.server.clock.now());
         let output = Output::default();
-        Serving { desk, task, stream, input, output, assembly, timer, registered: false }
+        Serving { desk, task, stream, input, output, assembly, timer, busy, registered: false }
     }
 
     /// Ready when the connection has ended.
@@ -153,7 +156,11 @@ impl Serving {
         if self.poll_output(cx, now)?.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        self.poll_time(cx, now)
+        let ended = self.poll_time(cx, now);
+        if ended.is_pending() {
+            self.busy.look_again(cx, now);
+        }
+        ended
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
@@ -161,7 +168,7 @@ impl Serving {
             // What was read may be left from the handshake.
             self.handle_frames(cx, now)?;
             match self.input.poll_read(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => self.busy.active(now),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }

@@ -229,7 +229,9 @@ impl HostBuilder {
     /// Starts the node. A node that runs under this name crashes first.
     #[must_use]
     pub fn start(self) -> Node {
-        let HostBuilder { world, name, limits } = self;
+        let HostBuilder { world, name, mut limits } = self;
+        // Virtual time passes only while nobody looks.
+        limits.busy_poll = Duration::ZERO;
         if lock(&world.shared.running).contains_key(&name) {
             world.crash(&name);
         }

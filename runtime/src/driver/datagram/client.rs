@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Traffic;
 use super::outbox::Outbox;
+use crate::driver::busy::BusyPoll;
 use crate::driver::connection::{closed, invalid};
 use crate::driver::link::{Link, Phase, State};
 use crate::driver::timer::Timer;
@@ -22,6 +23,7 @@ pub(in crate::driver) struct Exchange<'a> {
     inbox: Inbox,
     outbox: Outbox,
     timer: Timer,
+    busy: BusyPoll,
     /// Datagrams that were received, and what of all that the link counts already.
     received: u64,
     counted: Traffic,
@@ -70,6 +72,7 @@ impl<'a> Exchange<'a> {
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             timer: Timer::new(link.clock()),
+            busy: BusyPoll::new(link.limits().busy_poll, link.clock().now()),
             received: 0,
             counted: Traffic::default(),
             woken: Vec::new(),
@@ -99,7 +102,10 @@ impl<'a> Exchange<'a> {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Ok(Next::Send) => continue,
+                Ok(Next::Send) => {
+                    self.busy.active(now);
+                    continue;
+                }
                 Ok(Next::Sleep(wanted)) => wanted,
             };
             if let Err(end) = self.poll_send(cx) {
@@ -108,6 +114,7 @@ impl<'a> Exchange<'a> {
             if self.timer.poll(cx, now, wanted) {
                 cx.waker().wake_by_ref();
             }
+            self.busy.look_again(cx, now);
             return Poll::Pending;
         }
     }
@@ -136,6 +143,7 @@ impl<'a> Exchange<'a> {
 
     fn handle(&mut self, now: Time) -> Result<(), End> {
         self.received += self.inbox.len() as u64;
+        self.busy.active(now);
         let mut state = self.link.lock();
         // This task looks at the send buffer before it sleeps; nobody need wake it for that.
         state.scheduled = true;

@@ -18,6 +18,7 @@ use super::client::CLOSING;
 use super::doorbell::Rung;
 use super::outbox::Outbox;
 use super::server_link::{Over, ServerLink};
+use crate::driver::busy::BusyPoll;
 use crate::driver::lock;
 use crate::driver::server::Server;
 use crate::driver::serving::{Desk, Kind, Place, welcome};
@@ -52,6 +53,7 @@ struct Hall {
     due: BTreeSet<(Time, u64)>,
     rung: Arc<Rung>,
     timer: Timer,
+    busy: BusyPoll,
     /// Memory of the arguments of calls.
     arguments: BytesMut,
     /// What was received, lost and rejected, and what of it the server counts already.
@@ -85,6 +87,7 @@ impl Hall {
             due: BTreeSet::new(),
             rung: Arc::default(),
             timer: Timer::new(server.clock),
+            busy: BusyPoll::new(server.limits.busy_poll, server.clock.now()),
             arguments: BytesMut::with_capacity(ARGUMENT_BYTES),
             traffic: Traffic::default(),
             counted: Traffic::default(),
@@ -126,6 +129,7 @@ impl Hall {
         }
         let paused = if self.paused > now { self.paused } else { Time::NEVER };
         let wanted = self.due.first().map_or(Time::NEVER, |&(time, _)| time).min(paused);
+        self.busy.look_again(cx, now);
         if self.timer.poll(cx, now, wanted) {
             cx.waker().wake_by_ref();
         }
@@ -146,6 +150,7 @@ impl Hall {
             inbox.clear();
             let received = self.socket.poll_receive(cx, &mut inbox);
             if let Poll::Ready(Ok(())) = received {
+                self.busy.active(now);
                 self.traffic.received += inbox.len() as u64;
                 inbox.iter().for_each(|datagram| self.receive(cx, now, &datagram));
             }
