@@ -67,7 +67,11 @@ pub async fn pipelined(address: SocketAddr, sizes: Sizes, depth: usize, span: Du
     done as f64 / start.elapsed().as_secs_f64()
 }
 
-async fn connected(address: SocketAddr) -> UdpSocket {
+/// A socket that is connected and knows that it can send.
+///
+/// # Panics
+/// If loopback does not work.
+pub async fn connected(address: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     socket.connect(address).await.expect("an address");
     // Until it was asked once, it does not know that it is.

@@ -4,6 +4,7 @@ pub mod bare;
 pub mod bare_sqlite;
 pub mod bare_udp;
 pub mod durable;
+pub mod plot;
 pub mod service;
 
 use std::time::{Duration, Instant};

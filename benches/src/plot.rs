@@ -3,18 +3,23 @@
 use std::fmt::Write as _;
 
 /// One plot.
-pub(crate) struct Plot {
-    pub(crate) title: String,
+#[derive(Debug)]
+pub struct Plot {
+    /// Above the picture.
+    pub title: String,
     /// What the labels mean.
-    pub(crate) below: String,
-    pub(crate) labels: Vec<&'static str>,
-    pub(crate) scale: Scale,
-    pub(crate) series: Vec<Series>,
+    pub below: String,
+    /// The places, from left to right.
+    pub labels: Vec<&'static str>,
+    /// How values become heights.
+    pub scale: Scale,
+    /// The lines.
+    pub series: Vec<Series>,
 }
 
 /// How values become heights.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scale {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
     /// From zero.
     Linear,
     /// By powers of ten.
@@ -22,11 +27,14 @@ pub(crate) enum Scale {
 }
 
 /// One line.
-pub(crate) struct Series {
-    pub(crate) name: &'static str,
-    pub(crate) colour: &'static str,
+#[derive(Debug)]
+pub struct Series {
+    /// Stands at the line's end.
+    pub name: &'static str,
+    /// As in `#1f6feb`.
+    pub colour: &'static str,
     /// One for each label.
-    pub(crate) values: Vec<f64>,
+    pub values: Vec<f64>,
 }
 
 const WIDTH: f64 = 640.0;
@@ -40,7 +48,8 @@ const NAME: f64 = 16.0;
 
 impl Plot {
     /// The picture.
-    pub(crate) fn svg(&self) -> String {
+    #[must_use]
+    pub fn svg(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
              font-family=\"sans-serif\" font-size=\"13\">\n\

@@ -7,20 +7,16 @@
 //! ways, a rate, a queue, and loss in both directions. Passes are interleaved and medians are shown. It stands here and
 //! not beside the other benches because the proxy does.
 
-#[path = "loss/plot.rs"]
-mod plot;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use farcall::{Limits, Proxy as _};
+use farcall_benches::plot::{Plot, Scale, Series};
 use farcall_tests::datagram_proxy::{DatagramFaults, DatagramProxy};
 use farcall_tests::service::{Log, Order, Server, Transport, WorkProxy, client, order};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-use plot::{Plot, Scale, Series};
 
 /// Shares of the datagrams that are lost, each way.
 const LOSSES: [f64; 4] = [0.0, 0.001, 0.01, 0.05];

@@ -1,0 +1,150 @@
+//! A load and what carrying it came to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use farcall_benches::now;
+
+use crate::usage::{Allocations, Usage};
+
+/// What a system is to carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    /// Calls in flight on each connection.
+    pub(crate) depth: usize,
+    /// Bytes of an echo; nothing for the call with two numbers and their sum.
+    pub(crate) echo: Option<usize>,
+    /// Bytes of the messages that flow beside the calls.
+    pub(crate) beside: Option<usize>,
+    /// How long it runs before anything counts.
+    pub(crate) warm: Duration,
+    pub(crate) span: Duration,
+    /// The server, if it is another process.
+    pub(crate) server: Option<u32>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) calls: u64,
+    pub(crate) seconds: f64,
+    /// Of both sides.
+    pub(crate) usage: Usage,
+    /// In this process.
+    pub(crate) allocations: f64,
+    /// How long each call took, in nanoseconds, in order of size; only with one in flight.
+    pub(crate) times: Vec<u64>,
+}
+
+impl Outcome {
+    pub(crate) fn percentile(&self, share: f64) -> f64 {
+        let last = self.times.len().saturating_sub(1);
+        let at = (self.times.len() as f64 * share) as usize;
+        self.times.get(at.min(last)).map_or(f64::NAN, |time| *time as f64)
+    }
+
+    pub(crate) fn per_call(&self, total: f64) -> f64 {
+        total / self.calls as f64
+    }
+}
+
+/// The most samples of one outcome.
+const SAMPLES: usize = 1 << 19;
+
+/// Looks at clock and counters when the warm-up ends and when the span does.
+pub(crate) struct Meter {
+    load: Load,
+    began: Instant,
+    first: Option<(Instant, u64, Usage, Allocations)>,
+    outcome: Outcome,
+}
+
+impl Meter {
+    pub(crate) fn new(load: Load) -> Meter {
+        let outcome = Outcome { times: Vec::with_capacity(SAMPLES), ..Outcome::default() };
+        Meter { load, began: now(), first: None, outcome }
+    }
+
+    /// Called again and again with the calls done so far; false when it is over.
+    pub(crate) fn goes_on(&mut self, done: u64) -> bool {
+        self.goes_on_at(now(), done)
+    }
+
+    fn goes_on_at(&mut self, now: Instant, done: u64) -> bool {
+        let Some((since, ..)) = &self.first else {
+            if now - self.began >= self.load.warm {
+                let usage = Usage::now(self.load.server);
+                self.first = Some((now, done, usage, Allocations::begin()));
+            }
+            return true;
+        };
+        if now - *since < self.load.span {
+            return true;
+        }
+        let Some((since, before, usage, allocations)) = self.first.take() else { return false };
+        // First, as the others allocate.
+        self.outcome.allocations = allocations.end();
+        self.outcome.usage = Usage::now(self.load.server) - usage;
+        self.outcome.calls = done - before;
+        self.outcome.seconds = (now - since).as_secs_f64();
+        false
+    }
+
+    pub(crate) fn finish(mut self) -> Outcome {
+        self.outcome.times.sort_unstable();
+        self.outcome
+    }
+}
+
+/// One call after the other, each timed.
+pub(crate) async fn one_by_one(load: Load, mut call: impl AsyncFnMut()) -> Outcome {
+    let mut meter = Meter::new(load);
+    let (mut done, mut before) = (0, now());
+    while meter.goes_on_at(before, done) {
+        call().await;
+        done += 1;
+        let after = now();
+        if meter.first.is_some() && meter.outcome.times.len() < SAMPLES {
+            meter.outcome.times.push((after - before).as_nanos() as u64);
+        }
+        before = after;
+    }
+    meter.finish()
+}
+
+/// What workers say of themselves, and when they are to end.
+#[derive(Clone, Default)]
+pub(crate) struct Progress {
+    shared: Arc<(AtomicU64, AtomicBool)>,
+}
+
+impl Progress {
+    pub(crate) fn add(&self, calls: u64) {
+        self.shared.0.fetch_add(calls, Ordering::Relaxed);
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.shared.1.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn end(&self) {
+        self.shared.1.store(true, Ordering::Relaxed);
+    }
+
+    /// Measures while the workers work, and ends them.
+    pub(crate) async fn watch(&self, load: Load) -> Outcome {
+        let mut meter = Meter::new(load);
+        tokio::time::sleep(load.warm).await;
+        while meter.goes_on(self.shared.0.load(Ordering::Relaxed)) {
+            let rest = meter
+                .first
+                .as_ref()
+                .map_or(Duration::ZERO, |(since, ..)| load.span.saturating_sub(since.elapsed()));
+            tokio::time::sleep(rest.max(Duration::from_millis(1))).await;
+        }
+        self.end();
+        meter.finish()
+    }
+}

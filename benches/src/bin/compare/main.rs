@@ -1,0 +1,173 @@
+//! farcall beside bare sockets and beside its peers, measured in one run.
+//!
+//! `cargo run --release -p farcall-benches --features peers --bin compare -- [options]`
+//!
+//! - `--quick`: shorter, under two minutes; `--passes 5`, `--ms 300`: how often and how long;
+//! - `--only tarpc,farcall`, `--case one,64`: parts of names of systems, names of cases;
+//! - `--two-cores`: the server has a core of its own; else both sides share one, the quiet measure of work per call;
+//! - `--processes`: the server is another process; else another thread with a runtime of its own;
+//! - `--json`: one object for each result, a line each;
+//! - `--write docs`: tables between the markers of `docs/performance.md`, and plots beside it.
+//!
+//! Within a pass each case is measured of each system before the next case, and passes follow each other, so that what
+//! disturbs the machine disturbs all. Medians over the passes are shown, and ratios to bare TCP of the same pass.
+
+mod callers;
+mod cases;
+mod generated;
+mod load;
+mod options;
+mod report;
+mod server;
+mod system;
+mod systems;
+mod usage;
+mod wire;
+
+use std::io::{BufRead as _, Write as _};
+use std::time::Duration;
+
+// The generated code names itself by this path.
+pub(crate) use generated::calc_capnp;
+
+use cases::{Case, How, Shape};
+use load::Load;
+use options::Options;
+use report::Report;
+use server::{Idle, Server};
+use system::Entry;
+
+fn main() {
+    raise_file_limit();
+    let options = Options::parse();
+    if let Some(name) = &options.serve {
+        server::serve(find(name), options.server_core());
+    } else if let Some((name, address)) = &options.idle {
+        idle_client(find(name), address, &options.idle_counts());
+    } else {
+        compare(&options);
+    }
+    let _ = std::fs::remove_dir_all(systems::farcall::folder());
+}
+
+fn find(name: &str) -> &'static Entry {
+    systems::ALL.iter().find(|entry| entry.name == name).expect("a system of this program")
+}
+
+/// 10,000 connections need as many files.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn compare(options: &Options) {
+    let chosen: Vec<&Entry> = systems::ALL.iter().filter(|entry| options.wants(entry)).collect();
+    let cases: Vec<&Case> =
+        cases::ALL.iter().filter(|case| options.wants_case(case.name)).collect();
+    let mut servers: Vec<Option<Server>> = chosen.iter().map(|_| None).collect();
+    let mut report = Report::default();
+    for pass in 0..options.passes {
+        for case in &cases {
+            for (entry, server) in chosen.iter().zip(&mut servers) {
+                let once = !matches!(case.how, How::Carry(_));
+                if (once && pass > 0) || !takes(entry, case) {
+                    continue;
+                }
+                eprint!("\r{:<60}", format!("{pass} {} {}", case.name, entry.name));
+                if let How::Idle = case.how {
+                    idle(entry, case, options, &mut report);
+                    continue;
+                }
+                let server = server.get_or_insert_with(|| Server::start(entry, options));
+                measure(entry, server, case, options, &mut report);
+            }
+        }
+    }
+    eprint!("\r{:<60}\r", "");
+    if options.json {
+        report.json();
+    } else {
+        report.print();
+    }
+    if let Some(folder) = &options.write {
+        report.write(folder, options);
+    }
+}
+
+fn takes(entry: &Entry, case: &Case) -> bool {
+    let shape = match case.how {
+        How::Carry(shape) | How::Proxy(shape) | How::Trace(shape) => shape,
+        How::Idle => Shape { connections: 10_000, depth: 1, echo: None, beside: None },
+    };
+    (entry.takes)(&shape.load(Duration::ZERO, Duration::ZERO, None))
+}
+
+fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, report: &mut Report) {
+    let process = server.process();
+    let load = |shape: Shape| shape.load(options.span / 4, options.span, process);
+    match case.how {
+        How::Carry(shape) => {
+            let outcome = entry.carry(&server.address, load(shape));
+            for value in case.values {
+                // What another process allocates is not counted.
+                if !(value.name.contains("allocations") && process.is_some()) {
+                    report.add(entry, value, (value.of)(&outcome, &shape));
+                }
+            }
+        }
+        How::Proxy(shape) => {
+            let address = wire::through_proxy(&server.address, entry.datagrams);
+            let outcome = entry.carry(&address, load(shape));
+            for value in case.values {
+                report.add(entry, value, (value.of)(&outcome, &shape));
+            }
+        }
+        How::Trace(shape) => {
+            let processes: Vec<u32> = [std::process::id()].into_iter().chain(process).collect();
+            let Some(trace) = wire::Trace::begin(&processes) else {
+                return eprintln!("no `perf`, or it may not: system calls are not counted");
+            };
+            // All of it is counted, so all calls are.
+            let load = Load { warm: Duration::ZERO, ..load(shape) };
+            let outcome = entry.carry(&server.address, load);
+            if let Some(count) = trace.end() {
+                report.add(entry, &case.values[0], outcome.per_call(count));
+            }
+        }
+        How::Idle => {}
+    }
+}
+
+/// Resident memory of both processes, by the number of connections.
+fn idle(entry: &Entry, case: &Case, options: &Options, report: &mut Report) {
+    let server = Server::start_process(entry, options);
+    let mut client = Idle::start(entry, &server.address, options);
+    let both = [client.id(), server.process().expect("a process")];
+    let mut points = Vec::new();
+    while let Some(count) = client.next_count() {
+        points.push((count, both.map(usage::resident)));
+    }
+    let [(first, before), (some, then), (many, after)] = points[..] else { return };
+    let each = |from: f64, to: f64, count: usize| (to - from) / 1024.0 / count as f64;
+    let all = [
+        each(before[0], then[0], some - first),
+        each(before[1], then[1], some - first),
+        each(before.iter().sum(), after.iter().sum(), many - first),
+    ];
+    for (value, result) in case.values.iter().zip(all) {
+        report.add(entry, value, result);
+    }
+}
+
+/// Opens connections and tells the parent how many there are, as often as it asks.
+fn idle_client(entry: &Entry, address: &str, counts: &[usize]) {
+    let mut lines = std::io::stdin().lock().lines();
+    entry.hold(address, counts, &mut |count| {
+        println!("{count}");
+        std::io::stdout().flush().expect("the parent reads");
+        let _ = lines.next();
+    });
+}

@@ -1,0 +1,269 @@
+//! Results: medians, quartiles, ratios; printed, as JSON, as tables and plots.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use farcall_benches::plot::{Plot, Scale, Series};
+
+use crate::cases::{self, TABLES, Value};
+use crate::options::Options;
+use crate::system::Entry;
+use crate::systems;
+
+/// All results so far.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+}
+
+/// The samples of one value of one system, in the order of the passes.
+struct Row {
+    system: &'static str,
+    value: Value,
+    samples: Vec<f64>,
+}
+
+/// What the samples come to.
+#[derive(Clone, Copy)]
+struct Summary {
+    median: f64,
+    low: f64,
+    high: f64,
+    /// To the bare socket, in the same pass.
+    ratio: Option<f64>,
+}
+
+/// What is between these stands for the last run.
+const MARKERS: [&str; 2] = ["<!-- compare: begin -->", "<!-- compare: end -->"];
+
+impl Report {
+    pub(crate) fn add(&mut self, entry: &Entry, value: &Value, sample: f64) {
+        let row = self.rows.iter_mut().find(|row| row.is(entry.name, value.name));
+        match row {
+            Some(row) => row.samples.push(sample),
+            None => {
+                self.rows.push(Row { system: entry.name, value: *value, samples: vec![sample] });
+            }
+        }
+    }
+
+    fn summary(&self, row: &Row) -> Summary {
+        let bare = self.rows.iter().find(|other| other.is(systems::ALL[0].name, row.value.name));
+        // A bare socket allocates nothing, of which there is no multiple.
+        let bare = bare.filter(|bare| !bare.value.name.contains("allocations"));
+        let ratios = bare.map(|bare| {
+            let pairs = row.samples.iter().zip(&bare.samples);
+            pairs.map(|(sample, bare)| sample / bare).filter(|ratio| ratio.is_finite()).collect()
+        });
+        let at = |share| quantile(row.samples.clone(), share);
+        Summary {
+            median: at(0.5),
+            low: at(0.25),
+            high: at(0.75),
+            ratio: ratios
+                .filter(|ratios: &Vec<f64>| !ratios.is_empty())
+                .map(|ratios| quantile(ratios, 0.5)),
+        }
+    }
+
+    /// Rows by case and then by system.
+    fn in_order(&self) -> impl Iterator<Item = &Row> {
+        let values = cases::ALL.iter().flat_map(|case| case.values);
+        values.flat_map(|value| {
+            let of =
+                |entry: &'static Entry| self.rows.iter().find(|row| row.is(entry.name, value.name));
+            systems::ALL.iter().filter_map(of)
+        })
+    }
+
+    /// One object in each line.
+    pub(crate) fn json(&self) {
+        for row in self.in_order() {
+            let Summary { median, low, high, ratio } = self.summary(row);
+            let ratio = ratio.map_or("null".to_owned(), |ratio| format!("{ratio:.4}"));
+            println!(
+                "{{\"case\":\"{}\",\"system\":\"{}\",\"value\":{median:.3},\"unit\":\"{}\",\
+                 \"ratio\":{ratio},\"low\":{low:.3},\"high\":{high:.3},\"passes\":{}}}",
+                row.value.name,
+                row.system,
+                row.value.unit,
+                row.samples.len(),
+            );
+        }
+    }
+
+    /// For people.
+    pub(crate) fn print(&self) {
+        let mut last = "";
+        for row in self.in_order() {
+            if row.value.name != last {
+                last = row.value.name;
+                println!(
+                    "\n{last} {}",
+                    if row.value.unit.is_empty() { "" } else { row.value.unit }
+                );
+            }
+            let Summary { median, low, high, ratio } = self.summary(row);
+            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            let [median, low, high] = [median, low, high].map(number);
+            println!("  {:<28}{median:>14}{ratio:>10}   {low} to {high}", row.system);
+        }
+    }
+
+    /// Puts tables and plots where the docs have them.
+    pub(crate) fn write(&self, folder: &Path, options: &Options) {
+        let page = folder.join("performance.md");
+        let text = fs::read_to_string(&page).expect("the page exists");
+        let [begin, end] = MARKERS.map(|marker| text.find(marker).expect("the page has markers"));
+        let tables = self.tables(options);
+        let text = format!("{}{}\n\n{tables}{}", &text[..begin], MARKERS[0], &text[end..]);
+        fs::write(page, text).expect("the folder can be written");
+        for (name, plot) in
+            [("compare-calls.svg", self.calls()), ("compare-echoes.svg", self.echoes())]
+        {
+            if !plot.series.is_empty() {
+                fs::write(folder.join(name), plot.svg()).expect("the folder can be written");
+            }
+        }
+    }
+
+    fn tables(&self, options: &Options) -> String {
+        let mut text = format!(
+            "{} passes of {} ms{}{}. A cell is a median, the half of its quartiles' distance in percent, and the ratio \
+             to bare TCP.\n",
+            options.passes,
+            options.span.as_millis(),
+            if options.two_cores { ", two cores" } else { ", one core" },
+            if options.processes { ", two processes" } else { ", one process" },
+        );
+        for (title, columns) in TABLES {
+            let columns: Vec<_> = (columns.iter())
+                .filter(|(name, _)| self.rows.iter().any(|row| row.value.name == *name))
+                .collect();
+            if columns.is_empty() {
+                continue;
+            }
+            let heads: Vec<String> = columns
+                .iter()
+                .map(|(name, head)| {
+                    let unit = self.rows.iter().find(|row| row.value.name == *name);
+                    match unit.map_or("", |row| row.value.unit) {
+                        "" => (*head).to_owned(),
+                        unit => format!("{head}, {unit}"),
+                    }
+                })
+                .collect();
+            let _ = writeln!(text, "\n### {title}\n\n| | {} |", heads.join(" | "));
+            let _ = writeln!(text, "|---{}|", "|---".repeat(columns.len()));
+            for entry in systems::ALL {
+                let cells: Vec<_> =
+                    columns.iter().map(|(name, _)| self.cell(entry.name, name)).collect();
+                if cells.iter().any(|cell| !cell.is_empty()) {
+                    let _ = writeln!(text, "| {} | {} |", entry.name, cells.join(" | "));
+                }
+            }
+        }
+        text += "\n![Calls per second against calls in flight](compare-calls.svg)\n\n\
+                 ![Echoed bytes per second against the size](compare-echoes.svg)\n\n";
+        text
+    }
+
+    fn cell(&self, system: &str, value: &str) -> String {
+        let Some(row) = self.rows.iter().find(|row| row.is(system, value)) else {
+            return String::new();
+        };
+        let Summary { median, low, high, ratio } = self.summary(row);
+        let mut cell = number(median);
+        if row.samples.len() > 1 && median > 0.0 {
+            let _ = write!(cell, " ±{:.0} %", (high - low) / 2.0 / median * 100.0);
+        }
+        if let Some(ratio) = ratio {
+            let _ = write!(cell, " ({ratio:.2})");
+        }
+        cell
+    }
+
+    fn calls(&self) -> Plot {
+        let one = |system: &str| 1e9 / self.median(system, "one call, p50");
+        self.plot("Calls per second", "calls in flight", &["1", "64", "1,024"], |system| {
+            vec![
+                one(system),
+                self.median(system, "64 in flight"),
+                self.median(system, "1,024 in flight"),
+            ]
+        })
+    }
+
+    fn echoes(&self) -> Plot {
+        let labels = ["1 KiB", "64 KiB", "1 MiB"];
+        self.plot("Echoes, MB/s with 16 in flight", "size", &labels, |system| {
+            labels.map(|label| self.median(system, &format!("echo of {label}"))).to_vec()
+        })
+    }
+
+    /// Of the systems that have all the values.
+    fn plot(
+        &self,
+        title: &str,
+        below: &str,
+        labels: &[&'static str],
+        values: impl Fn(&str) -> Vec<f64>,
+    ) -> Plot {
+        let colours = [
+            "#888888", "#1f6feb", "#0a3069", "#6639ba", "#54aeff", "#d4691e", "#bf8700", "#cf222e",
+            "#1a7f37", "#bf3989", "#953800", "#57606a",
+        ];
+        let mut series: Vec<Series> = Vec::new();
+        for entry in systems::ALL {
+            let values = values(entry.name);
+            if values.iter().all(|value| value.is_finite()) {
+                let colour = colours[series.len() % colours.len()];
+                series.push(Series { name: entry.name, colour, values });
+            }
+        }
+        Plot {
+            title: title.to_owned(),
+            below: below.to_owned(),
+            labels: labels.to_vec(),
+            scale: Scale::Logarithmic,
+            series,
+        }
+    }
+
+    fn median(&self, system: &str, value: &str) -> f64 {
+        let row = self.rows.iter().find(|row| row.is(system, value));
+        row.map_or(f64::NAN, |row| self.summary(row).median)
+    }
+}
+
+impl Row {
+    fn is(&self, system: &str, value: &str) -> bool {
+        self.system == system && self.value.name == value
+    }
+}
+
+fn quantile(mut samples: Vec<f64>, share: f64) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    // The middle of an even number is the lower one, as good as the upper.
+    samples[((samples.len() - 1) as f64 * share) as usize]
+}
+
+/// With thousands apart, or with decimals if it is small.
+fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "-".to_owned();
+    }
+    if value.abs() < 100.0 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut text = if value < 0.0 { "-".to_owned() } else { String::new() };
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

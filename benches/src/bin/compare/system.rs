@@ -1,0 +1,134 @@
+//! What is measured: a system serves, connects, and carries a load.
+
+use std::time::Duration;
+
+use farcall_benches::{pin, runtime};
+use tokio::task::LocalSet;
+
+use crate::load::{Load, Outcome};
+
+/// One way to make calls.
+pub(crate) trait System: 'static {
+    /// How it is called in tables, in `--only` and in the JSON.
+    const NAME: &'static str;
+    /// Whether it stands on datagrams.
+    const DATAGRAMS: bool = false;
+    /// Whether its parts stay on one thread and want tokio's `LocalSet`.
+    const LOCAL: bool = false;
+
+    /// One connection.
+    type Client: 'static;
+
+    /// Serves until the runtime ends; gives the address.
+    async fn serve() -> String;
+
+    /// Connects.
+    async fn connect(address: String) -> Self::Client;
+
+    /// Carries the load over these connections.
+    async fn run(clients: Vec<Self::Client>, load: Load) -> Outcome;
+
+    /// Whether it can carry this load.
+    fn takes(_load: &Load) -> bool {
+        true
+    }
+}
+
+/// A system, whatever its types.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) datagrams: bool,
+    pub(crate) takes: fn(&Load) -> bool,
+    /// Serves on this thread, for good; gives the address to the function.
+    serve: fn(&dyn Fn(String)),
+    /// Connects, carries the load, disconnects.
+    run: fn(&str, Load) -> Outcome,
+    /// Connects until there are so many, tells that, and goes on with the next.
+    hold: fn(&str, &[usize], &mut dyn FnMut(usize)),
+}
+
+impl Entry {
+    pub(crate) const fn of<S: System>() -> Entry {
+        Entry {
+            name: S::NAME,
+            datagrams: S::DATAGRAMS,
+            takes: S::takes,
+            serve: serve::<S>,
+            run: run::<S>,
+            hold: hold::<S>,
+        }
+    }
+
+    /// Serves on a thread of its own, pinned to this core.
+    pub(crate) fn start(&self, core: usize) -> String {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let serve = self.serve;
+        std::thread::spawn(move || {
+            pin(core);
+            serve(&|address| sender.send(address).expect("the bench waits"));
+        });
+        receiver.recv().expect("the server starts")
+    }
+
+    /// Carries the load from a thread of its own, pinned to the first core.
+    pub(crate) fn carry(&self, address: &str, load: Load) -> Outcome {
+        let (run, address) = (self.run, address.to_owned());
+        let client = std::thread::spawn(move || {
+            pin(0);
+            run(&address, load)
+        });
+        client.join().unwrap_or_else(|_| panic!("{} failed", self.name))
+    }
+
+    /// Connects until there are so many, tells that, and goes on with the next.
+    pub(crate) fn hold(&self, address: &str, counts: &[usize], tell: &mut dyn FnMut(usize)) {
+        pin(0);
+        (self.hold)(address, counts, tell);
+    }
+}
+
+fn serve<S: System>(tell: &dyn Fn(String)) {
+    block_on::<S, ()>(async {
+        tell(S::serve().await);
+        std::future::pending::<()>().await;
+    });
+}
+
+fn run<S: System>(address: &str, load: Load) -> Outcome {
+    block_on::<S, Outcome>(async {
+        let mut clients = Vec::with_capacity(load.connections);
+        for _ in 0..load.connections {
+            clients.push(S::connect(address.to_owned()).await);
+        }
+        S::run(clients, load).await
+    })
+}
+
+fn hold<S: System>(address: &str, counts: &[usize], tell: &mut dyn FnMut(usize)) {
+    block_on::<S, ()>(async {
+        let mut clients = Vec::new();
+        for &count in counts {
+            while clients.len() < count {
+                clients.push(S::connect(address.to_owned()).await);
+            }
+            // What connecting left to do is done before anybody looks.
+            tokio::time::sleep(SETTLE).await;
+            tell(count);
+        }
+    });
+}
+
+/// How long connections are left alone before their memory is looked at.
+const SETTLE: Duration = Duration::from_millis(300);
+
+fn block_on<S: System, T>(future: impl Future<Output = T>) -> T {
+    let runtime = runtime();
+    let done = if S::LOCAL {
+        LocalSet::new().block_on(&runtime, future)
+    } else {
+        runtime.block_on(future)
+    };
+    runtime.shutdown_background();
+    done
+}
