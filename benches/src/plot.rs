@@ -40,7 +40,9 @@ pub struct Series {
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 64.0;
+/// Room for the names of lines: at least so much, and so much for each letter.
 const RIGHT: f64 = 110.0;
+const LETTER: f64 = 7.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 56.0;
 /// Height of a line's name.
@@ -73,7 +75,7 @@ impl Plot {
 
     fn grid(&self, svg: &mut String) {
         for tick in self.ticks() {
-            let (y, end) = (self.y(tick), WIDTH - RIGHT);
+            let (y, end) = (self.y(tick), WIDTH - self.right());
             let _ = writeln!(
                 svg,
                 "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{end}\" y2=\"{y:.1}\" stroke=\"#dddddd\"/>\n\
@@ -93,10 +95,15 @@ impl Plot {
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">{}</text>",
-            f64::midpoint(LEFT, WIDTH - RIGHT),
+            f64::midpoint(LEFT, WIDTH - self.right()),
             HEIGHT - 12.0,
             self.below,
         );
+    }
+
+    fn right(&self) -> f64 {
+        let longest = self.series.iter().map(|series| series.name.len()).max();
+        RIGHT.max(longest.unwrap_or_default() as f64 * LETTER + 2.0 * NAME)
     }
 
     /// The height at which a line ends.
@@ -129,7 +136,7 @@ impl Plot {
     }
 
     fn x(&self, position: usize) -> f64 {
-        let step = (WIDTH - LEFT - RIGHT) / self.labels.len() as f64;
+        let step = (WIDTH - LEFT - self.right()) / self.labels.len() as f64;
         LEFT + step * (position as f64 + 0.5)
     }
 

@@ -50,6 +50,11 @@ impl Outcome {
     }
 }
 
+/// A load that comes to fewer calls than this runs longer, but at most by this factor.
+const FEWEST: u64 = 64;
+const STRETCH: u32 = 10;
+/// How often is looked whether there are enough calls.
+const TICK: Duration = Duration::from_millis(1);
 /// The most samples of one outcome.
 const SAMPLES: usize = 1 << 19;
 
@@ -73,14 +78,16 @@ impl Meter {
     }
 
     fn goes_on_at(&mut self, now: Instant, done: u64) -> bool {
-        let Some((since, ..)) = &self.first else {
+        let Some((since, before, ..)) = &self.first else {
             if now - self.began >= self.load.warm {
                 let usage = Usage::now(self.load.server);
                 self.first = Some((now, done, usage, Allocations::begin()));
             }
             return true;
         };
-        if now - *since < self.load.span {
+        // What is slow gets more time for a few calls.
+        let few = done - before < FEWEST;
+        if now - *since < self.load.span * if few { STRETCH } else { 1 } {
             return true;
         }
         let Some((since, before, usage, allocations)) = self.first.take() else { return false };
@@ -138,11 +145,8 @@ impl Progress {
         let mut meter = Meter::new(load);
         tokio::time::sleep(load.warm).await;
         while meter.goes_on(self.shared.0.load(Ordering::Relaxed)) {
-            let rest = meter
-                .first
-                .as_ref()
-                .map_or(Duration::ZERO, |(since, ..)| load.span.saturating_sub(since.elapsed()));
-            tokio::time::sleep(rest.max(Duration::from_millis(1))).await;
+            let passed = meter.first.as_ref().map_or(load.span, |(since, ..)| since.elapsed());
+            tokio::time::sleep(load.span.saturating_sub(passed).max(TICK)).await;
         }
         self.end();
         meter.finish()

@@ -39,6 +39,8 @@ use system::Entry;
 
 fn main() {
     raise_file_limit();
+    // A peer that fails leaves a gap in the tables and one line here.
+    std::panic::set_hook(Box::new(|panic| eprintln!("\r{panic}")));
     let options = Options::parse();
     if let Some(name) = &options.serve {
         server::serve(find(name), options.server_core());
@@ -110,7 +112,9 @@ fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, repor
     let load = |shape: Shape| shape.load(options.span / 4, options.span, process);
     match case.how {
         How::Carry(shape) => {
-            let outcome = entry.carry(&server.address, load(shape));
+            let Some(outcome) = entry.carry(&server.address, load(shape)) else {
+                return failed(entry, case);
+            };
             for value in case.values {
                 // What another process allocates is not counted.
                 if !(value.name.contains("allocations") && process.is_some()) {
@@ -120,7 +124,9 @@ fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, repor
         }
         How::Proxy(shape) => {
             let address = wire::through_proxy(&server.address, entry.datagrams);
-            let outcome = entry.carry(&address, load(shape));
+            let Some(outcome) = entry.carry(&address, load(shape)) else {
+                return failed(entry, case);
+            };
             for value in case.values {
                 report.add(entry, value, (value.of)(&outcome, &shape));
             }
@@ -133,12 +139,16 @@ fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, repor
             // All of it is counted, so all calls are.
             let load = Load { warm: Duration::ZERO, ..load(shape) };
             let outcome = entry.carry(&server.address, load);
-            if let Some(count) = trace.end() {
+            if let (Some(count), Some(outcome)) = (trace.end(), outcome) {
                 report.add(entry, &case.values[0], outcome.per_call(count));
             }
         }
         How::Idle => {}
     }
+}
+
+fn failed(entry: &Entry, case: &Case) {
+    eprintln!("\r{:<60}", format!("{} did not get through `{}`", entry.name, case.name));
 }
 
 /// Resident memory of both processes, by the number of connections.
