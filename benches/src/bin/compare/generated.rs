@@ -1,13 +1,27 @@
 //! What `protoc` made once from an interface file; kept, so that nobody needs it to build this.
 
 /// From `calc.proto`, by `tonic-prost-build`.
-#[allow(clippy::all, missing_docs, unreachable_pub, unused, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::unimplemented,
+    missing_docs,
+    unreachable_pub,
+    unused,
+    reason = "generated"
+)]
 pub(crate) mod calc_proto {
     include!("gen/calc.rs");
 }
 
 /// From `interface Calc { add @0 (a :UInt64, b :UInt64) -> (sum :UInt64); echo @1 (v :Data) -> (v :Data); }`, by `capnpc`.
-#[allow(clippy::all, missing_docs, unreachable_pub, unused, reason = "generated")]
+#[allow(
+    clippy::all,
+    clippy::unimplemented,
+    missing_docs,
+    unreachable_pub,
+    unused,
+    reason = "generated"
+)]
 pub(crate) mod calc_capnp {
     include!("gen/calc_capnp.rs");
 }

@@ -11,6 +11,9 @@ use crate::callers::{self, Caller};
 use crate::load::{Load, Outcome};
 use crate::system::System;
 
+/// Connections that are measured of each promise.
+const FEW: usize = 64;
+
 /// Room for 10,000 sessions of one host, and for a mebibyte over UDP.
 fn limits() -> Limits {
     Limits {
@@ -71,9 +74,10 @@ macro_rules! promise {
             async fn run(clients: Vec<$caller>, load: Load) -> Outcome {
                 callers::run(clients, load).await
             }
-            /// Echoes are made at most once; what is longer than a mebibyte does not go over UDP.
+            /// The promise makes no difference to what is idle, nor to what fills the socket: echoes and idle connections
+            /// are those of at-most-once. What is longer than a mebibyte does not go over UDP.
             fn takes(load: &Load) -> bool {
-                let small = load.echo.is_none() && load.beside.is_none();
+                let small = load.echo.is_none() && load.beside.is_none() && load.connections <= FEW;
                 small
                     || ($name.contains("at-most-once")
                         && !(Self::DATAGRAMS && load.beside.is_some()))
@@ -151,8 +155,9 @@ impl System for ExactlyOnceTcp {
         callers::run(clients, load).await
     }
 
+    /// A client is a store of its own, of which nobody has thousands.
     fn takes(load: &Load) -> bool {
-        load.echo.is_none() && load.beside.is_none()
+        load.echo.is_none() && load.beside.is_none() && load.connections <= FEW
     }
 }
 
