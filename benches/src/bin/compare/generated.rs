@@ -1,4 +1,4 @@
-//! What `protoc` made once from an interface file; kept, so that nobody needs it to build this.
+//! What other programs made once from interface files; kept, so that nobody needs them to build this.
 
 /// From `calc.proto`, by `tonic-prost-build`.
 #[allow(
@@ -24,4 +24,17 @@ pub(crate) mod calc_proto {
 )]
 pub(crate) mod calc_capnp {
     include!("gen/calc_capnp.rs");
+}
+
+/// From `calc.thrift`, by `volo-build`, without the impl for servers of several services, which is `unsafe`.
+#[allow(
+    clippy::all,
+    clippy::unimplemented,
+    missing_docs,
+    unreachable_pub,
+    unused,
+    reason = "generated"
+)]
+pub(crate) mod calc_thrift {
+    include!("gen/calc_thrift.rs");
 }

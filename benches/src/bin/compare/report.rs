@@ -105,7 +105,7 @@ impl Report {
                 );
             }
             let Summary { median, low, high, ratio } = self.summary(row);
-            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            let ratio = ratio.map_or(String::new(), times);
             let [median, low, high] = [median, low, high].map(number);
             println!("  {:<28}{median:>14}{ratio:>10}   {low} to {high}", row.system);
         }
@@ -179,7 +179,7 @@ impl Report {
             let _ = write!(cell, " ±{:.0} %", (high - low) / 2.0 / median * 100.0);
         }
         if let Some(ratio) = ratio {
-            let _ = write!(cell, " ({ratio:.2})");
+            let _ = write!(cell, " ({})", times(ratio));
         }
         cell
     }
@@ -266,4 +266,15 @@ fn number(value: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A ratio, with decimals where they say something.
+fn times(ratio: f64) -> String {
+    if ratio < 0.1 {
+        format!("{ratio:.4}")
+    } else if ratio < 100.0 {
+        format!("{ratio:.2}")
+    } else {
+        number(ratio)
+    }
 }

@@ -11,6 +11,7 @@ mod remoc;
 mod std_tcp;
 mod tarpc;
 mod tonic;
+mod volo;
 
 use crate::system::Entry;
 
@@ -31,6 +32,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<tonic::Tonic>(),
     Entry::of::<capnp::Capnp>(),
     Entry::of::<remoc::Remoc>(),
+    Entry::of::<volo::Volo>(),
     Entry::of::<jsonrpsee::Jsonrpsee>(),
     Entry::of::<irpc::Irpc>(),
 ];

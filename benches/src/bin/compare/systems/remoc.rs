@@ -67,6 +67,11 @@ impl System for Remoc {
     async fn run(clients: Vec<CalculatorClient>, load: Load) -> Outcome {
         callers::run(clients, load).await
     }
+
+    /// It refuses messages of 16 MiB with what is around them.
+    fn takes(load: &Load) -> bool {
+        load.beside.is_none()
+    }
 }
 
 async fn answer(stream: TcpStream) {
