@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use farcall::private::{answer, decode};
+use farcall::__private::{answer, decode};
 use farcall::{CallError, Node, SqliteStore, remote};
 use farcall_benches::service::{Adder, CalculatorProxy, EIGHT_BYTES};
 use tokio::runtime::Runtime;
