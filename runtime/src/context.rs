@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Dispatch, Reply};
+use crate::dispatch::{Dispatch, Reply, Room};
 use crate::id::{Boot, CallId, NodeId, SessionId};
 
 /// The call that a handler serves: who calls, which call it is, how long it may take.
@@ -248,6 +248,13 @@ impl Scoped {
     pub(crate) fn new(context: Context, future: Dispatch) -> Scoped {
         Scoped { context: Some(context), future }
     }
+
+    /// Drops what the handler still holds, which is the user's code and may panic; its memory is left.
+    #[inline]
+    pub(crate) fn end(mut self) -> Room {
+        self.future.as_mut().clear();
+        Room::of(self.future)
+    }
 }
 
 impl Future for Scoped {
@@ -385,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_handler_sees_its_call_at_each_poll_and_nobody_else_does() {
-        let handler: Dispatch = Box::pin(async {
+        let handler: Dispatch = Room::default().put(async {
             assert_eq!(current_seq(), Some(7));
             yield_now().await;
             assert_eq!(current_seq(), Some(7));

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::handler;
 use crate::context::{Caller, CancelSource, SessionContext};
+use crate::dispatch::Room;
 use crate::driver::handles::Found;
 use crate::driver::lock;
 use crate::driver::server::Server;
@@ -30,6 +31,8 @@ pub(in crate::driver) struct Desk {
     pub(super) context: Arc<SessionContext>,
     /// For the next reply; its memory is used again.
     pub(super) spare: Vec<u8>,
+    /// For the next calls, by the positions of their methods.
+    pub(super) rooms: [Room; ROOMS],
     /// Bytes of partly received messages that the process budget counts.
     assembling: usize,
 }
@@ -49,7 +52,15 @@ impl Desk {
             session: cell.id,
             cancel: Arc::downgrade(&cancel),
         });
-        Desk { server, cell, link, context, spare: Vec::new(), assembling: 0 }
+        Desk {
+            server,
+            cell,
+            link,
+            context,
+            spare: Vec::new(),
+            rooms: Default::default(),
+            assembling: 0,
+        }
     }
 
     /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments.
@@ -197,3 +208,6 @@ impl Desk {
         state.link.take_if(|link| link.number == self.link)
     }
 }
+
+/// Ended calls whose memory a connection keeps.
+pub(super) const ROOMS: usize = 4;

@@ -12,9 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
+use super::desk::ROOMS;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Reply, Status};
+use crate::dispatch::{Reply, Room, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
@@ -65,8 +66,12 @@ impl Desk {
             return Ok(());
         }
         let reply = std::mem::take(&mut self.spare);
-        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply));
-        let mut handler = Handler { future: Some(future), seq: call.seq, method, span };
+        // Another method's room is of no use, but does no harm.
+        let place = call.method as usize % ROOMS;
+        let room = std::mem::take(&mut self.rooms[place]);
+        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply, room));
+        let mut handler =
+            Handler { future: Some(future), room: Room::default(), seq: call.seq, method, span };
         if !method.spawn
             && let Poll::Ready((status, mut body)) = handler.poll(cx)
         {
@@ -76,6 +81,7 @@ impl Desk {
             if body.capacity() <= KEPT_CAPACITY {
                 self.spare = body;
             }
+            self.rooms[place] = handler.room;
             return Ok(());
         }
         let (cell, server) = (self.cell.clone(), self.server.clone());
@@ -173,6 +179,8 @@ type Runnable = (Arc<dyn Dispatcher>, &'static MethodDescriptor);
 struct Handler {
     /// Gone when it has ended.
     future: Option<Scoped>,
+    /// What is left of it then.
+    room: Room,
     seq: Seq,
     method: &'static MethodDescriptor,
     span: Option<Box<tracing::Span>>,
@@ -196,8 +204,12 @@ impl Handler {
         };
         // What the user's future still holds is dropped here, and may panic as well.
         let future = self.future.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
-            tracing::error!(method = self.method.name, "a method's future panicked when dropped");
+        match catch_unwind(AssertUnwindSafe(|| future.map(Scoped::end))) {
+            Ok(room) => self.room = room.unwrap_or_default(),
+            Err(_) => {
+                let method = self.method.name;
+                tracing::error!(method, "a method's future panicked when dropped");
+            }
         }
         Poll::Ready(outcome)
     }
