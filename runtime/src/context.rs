@@ -103,6 +103,13 @@ pub(crate) struct Scoped {
     future: Dispatch,
 }
 
+/// What is left of a handler that has ended, for the next one of the session.
+#[derive(Default)]
+pub(crate) struct Left {
+    pub(crate) room: Room,
+    pub(crate) context: Option<Context>,
+}
+
 impl Context {
     /// The context of the call that this code serves.
     ///
@@ -189,6 +196,11 @@ impl Context {
     pub(crate) fn new(session: Arc<SessionContext>, call: CallContext) -> Context {
         Context { session, call }
     }
+
+    /// The context of another call of the same session.
+    pub(crate) fn of(self, call: CallContext) -> Context {
+        Context { call, ..self }
+    }
 }
 
 impl Caller {
@@ -249,11 +261,10 @@ impl Scoped {
         Scoped { context: Some(context), future }
     }
 
-    /// Drops what the handler still holds, which is the user's code and may panic; its memory is left.
-    #[inline]
-    pub(crate) fn end(mut self) -> Room {
+    /// Drops what the handler still holds, which is the user's code and may panic; its memory and the context are left.
+    pub(crate) fn end(mut self) -> Left {
         self.future.as_mut().clear();
-        Room::of(self.future)
+        Left { room: Room::of(self.future), context: self.context }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::Context;
+use std::task;
 
 use bytes::Bytes;
 
 use super::handler;
-use crate::context::{Caller, CancelSource, SessionContext};
+use crate::context::{Caller, CancelSource, Context, SessionContext};
 use crate::dispatch::Room;
 use crate::driver::handles::Found;
 use crate::driver::lock;
@@ -31,6 +31,8 @@ pub(in crate::driver) struct Desk {
     pub(super) context: Arc<SessionContext>,
     /// For the next reply; its memory is used again.
     pub(super) spare: Vec<u8>,
+    /// For the next call.
+    pub(super) spare_context: Option<Context>,
     /// For the next calls, by the positions of their methods.
     pub(super) rooms: [Room; ROOMS],
     /// Bytes of partly received messages that the process budget counts.
@@ -58,6 +60,7 @@ impl Desk {
             link,
             context,
             spare: Vec::new(),
+            spare_context: None,
             rooms: Default::default(),
             assembling: 0,
         }
@@ -67,7 +70,7 @@ impl Desk {
     #[inline]
     pub(in crate::driver) fn handle(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         now: Time,
         frame: Frame<'_>,
         share: impl FnOnce(&[u8]) -> Bytes,

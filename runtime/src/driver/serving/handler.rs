@@ -13,9 +13,9 @@ use bytes::Bytes;
 
 use super::Desk;
 use super::desk::ROOMS;
-use crate::context::{self, CallContext, Scoped};
+use crate::context::{self, CallContext, Left, Scoped};
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Reply, Room, Status};
+use crate::dispatch::{Reply, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
@@ -46,15 +46,16 @@ impl Desk {
         }
         let Some((object, method)) = self.admit(now, call)? else { return Ok(()) };
         let left = call.deadline_ms.map(Duration::from_millis);
-        let context = context::Context::new(
-            self.context.clone(),
-            CallContext {
-                seq: call.seq,
-                attempt: call.attempt,
-                method,
-                deadline: left.map(|left| self.server.clock.instant(now + left)),
-            },
-        );
+        let serves = CallContext {
+            seq: call.seq,
+            attempt: call.attempt,
+            method,
+            deadline: left.map(|left| self.server.clock.instant(now + left)),
+        };
+        let context = match self.spare_context.take() {
+            Some(context) => context.of(serves),
+            None => context::Context::new(self.context.clone(), serves),
+        };
         let span = self.span(call, method);
         #[cfg(feature = "sqlite")]
         if method.semantics == Semantics::ExactlyOnce {
@@ -71,7 +72,7 @@ impl Desk {
         let room = std::mem::take(&mut self.rooms[place]);
         let future = Scoped::new(context, object.dispatch(method.id, arguments, reply, room));
         let mut handler =
-            Handler { future: Some(future), room: Room::default(), seq: call.seq, method, span };
+            Handler { future: Some(future), left: Left::default(), seq: call.seq, method, span };
         if !method.spawn
             && let Poll::Ready((status, mut body)) = handler.poll(cx)
         {
@@ -81,7 +82,8 @@ impl Desk {
             if body.capacity() <= KEPT_CAPACITY {
                 self.spare = body;
             }
-            self.rooms[place] = handler.room;
+            self.rooms[place] = handler.left.room;
+            self.spare_context = handler.left.context;
             return Ok(());
         }
         let (cell, server) = (self.cell.clone(), self.server.clone());
@@ -180,7 +182,7 @@ struct Handler {
     /// Gone when it has ended.
     future: Option<Scoped>,
     /// What is left of it then.
-    room: Room,
+    left: Left,
     seq: Seq,
     method: &'static MethodDescriptor,
     span: Option<Box<tracing::Span>>,
@@ -205,7 +207,7 @@ impl Handler {
         // What the user's future still holds is dropped here, and may panic as well.
         let future = self.future.take();
         match catch_unwind(AssertUnwindSafe(|| future.map(Scoped::end))) {
-            Ok(room) => self.room = room.unwrap_or_default(),
+            Ok(left) => self.left = left.unwrap_or_default(),
             Err(_) => {
                 let method = self.method.name;
                 tracing::error!(method, "a method's future panicked when dropped");
