@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -256,7 +256,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     /// sent. Nothing ran.
     pub fn try_start(mut self) -> Result<Pending<T, E>, CallError<E>> {
         if let Stage::Unstarted(..) = self.stage {
-            self.begin()?;
+            self.begin(None)?;
         }
         match std::mem::replace(&mut self.stage, Stage::Finished) {
             Stage::Started(pending) => Ok(pending),
@@ -286,7 +286,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         alarm: Alarm,
     ) -> Poll<Result<(), CallError<E>>> {
         if let Stage::Unstarted(..) = self.stage {
-            self.begin()?;
+            self.begin(None)?;
         }
         let Stage::Queued(queued) = &mut self.stage else { return Poll::Ready(Ok(())) };
         let key = ready!(queued.poll_offer(cx, alarm));
@@ -299,8 +299,9 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     }
 
     /// Encodes the arguments and offers the request to the link: `stage` is `Started` or `Queued`
-    /// afterwards, or `Finished` with an error or a panic of the user's `Serialize`.
-    fn begin(&mut self) -> Result<(), CallError<E>> {
+    /// afterwards, or `Finished` with an error or a panic of the user's `Serialize`. Whether the link wakes `waiter`
+    /// when there is an answer.
+    fn begin(&mut self, waiter: Option<&Waker>) -> Result<bool, CallError<E>> {
         let stage = std::mem::replace(&mut self.stage, Stage::Finished);
         let Stage::Unstarted(mut plan, arguments) = stage else { finished_before() };
         plan.span = plan.make_span();
@@ -313,19 +314,24 @@ impl<A: Serialize, T, E> Call<A, T, E> {
             {
                 self.stage = Stage::Started(plan.save(&arguments, timeout)?);
             }
-            return Ok(());
+            return Ok(false);
         }
+        // Nothing comes back from a one-way call.
+        let waiter = waiter.filter(|_| !plan.method().oneway);
         with_buffer(|buffer| {
             plan.encode(&arguments, buffer)?;
-            self.stage = match plan.offer(buffer, timeout, None) {
-                Ok(key) => Stage::Started(plan.into_pending(key, timeout)),
-                Err(StartError::Failed(error)) => return Err(error.widen()),
+            match plan.offer(buffer, timeout, None, waiter) {
+                Ok(key) => {
+                    self.stage = Stage::Started(plan.into_pending(key, timeout));
+                    Ok(waiter.is_some())
+                }
+                Err(StartError::Failed(error)) => Err(error.widen()),
                 Err(StartError::Full) => {
                     let request = std::mem::take(buffer);
-                    Stage::Queued(Box::new(Queued::new(plan, request, timeout)))
+                    self.stage = Stage::Queued(Box::new(Queued::new(plan, request, timeout)));
+                    Ok(false)
                 }
-            };
-            Ok(())
+            }
         })
     }
 }
@@ -334,6 +340,12 @@ impl<A: Serialize, T, E> Future for Call<A, T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Stage::Unstarted(..) = self.stage
+            && self.begin(Some(cx.waker()))?
+        {
+            // The link was told whom to wake when it took the call; its lock is not taken again for that.
+            return Poll::Pending;
+        }
         ready!(self.poll_started(cx, Alarm::Timer))?;
         match &mut self.stage {
             Stage::Started(pending) => Pin::new(pending).poll(cx),
@@ -409,6 +421,7 @@ impl<T, E> Plan<T, E> {
         arguments: &[u8],
         timeout: Option<Duration>,
         waiting: Option<&mut Waiting>,
+        waiter: Option<&Waker>,
     ) -> Result<CallKey, StartError> {
         let request = StartCall {
             handle: self.target.handle,
@@ -417,6 +430,7 @@ impl<T, E> Plan<T, E> {
             oneway: self.method().oneway,
             timeout,
             arguments,
+            waiter,
         };
         self.target.link.try_start(&request, waiting)
     }

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Dispatch, Reply};
+use crate::dispatch::{Dispatch, Reply, Room};
 use crate::id::{Boot, CallId, NodeId, SessionId};
 
 /// The call that a handler serves: who calls, which call it is, how long it may take.
@@ -101,6 +101,13 @@ pub(crate) struct Flag {
 pub(crate) struct Scoped {
     context: Option<Context>,
     future: Dispatch,
+}
+
+/// What is left of a handler that has ended, for the next one of the session.
+#[derive(Default)]
+pub(crate) struct Left {
+    pub(crate) room: Room,
+    pub(crate) context: Option<Context>,
 }
 
 impl Context {
@@ -189,6 +196,11 @@ impl Context {
     pub(crate) fn new(session: Arc<SessionContext>, call: CallContext) -> Context {
         Context { session, call }
     }
+
+    /// The context of another call of the same session.
+    pub(crate) fn of(self, call: CallContext) -> Context {
+        Context { call, ..self }
+    }
 }
 
 impl Caller {
@@ -247,6 +259,12 @@ impl Scoped {
     /// A dispatched call that serves `context`.
     pub(crate) fn new(context: Context, future: Dispatch) -> Scoped {
         Scoped { context: Some(context), future }
+    }
+
+    /// Drops what the handler still holds, which is the user's code and may panic; its memory and the context are left.
+    pub(crate) fn end(mut self) -> Left {
+        self.future.as_mut().clear();
+        Left { room: Room::of(self.future), context: self.context }
     }
 }
 
@@ -385,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_handler_sees_its_call_at_each_poll_and_nobody_else_does() {
-        let handler: Dispatch = Box::pin(async {
+        let handler: Dispatch = Room::default().put(async {
             assert_eq!(current_seq(), Some(7));
             yield_now().await;
             assert_eq!(current_seq(), Some(7));

@@ -3,10 +3,12 @@
 //! Holds no table of objects (that is the registry) and runs nothing by itself: the driver asks an interface to
 //! dispatch one request and polls what it gets back.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -25,11 +27,18 @@ pub trait Interface: Send + Sync + 'static {
     /// Name and methods of the interface.
     const DESCRIPTOR: &'static Descriptor;
 
-    /// Decodes the arguments, runs the method on the object and encodes what it returns into `reply`.
+    /// Decodes the arguments, runs the method on the object and encodes what it returns into `reply`. The future is put
+    /// into `room`.
     ///
     /// The future fails only by the [`Reply`] that it returns; a panic of the method passes through it.
     #[doc(hidden)]
-    fn dispatch(object: Arc<Self>, method: MethodId, arguments: Bytes, reply: Vec<u8>) -> Dispatch;
+    fn dispatch(
+        object: Arc<Self>,
+        method: MethodId,
+        arguments: Bytes,
+        reply: Vec<u8>,
+        room: Room,
+    ) -> Dispatch;
 }
 
 /// A type that `#[remote] impl Trait for Type` made callable as `I`, which is `dyn Trait`.
@@ -49,7 +58,68 @@ pub trait Implements<Marker> {}
 
 /// A dispatched call: resolves to the reply when the method has returned.
 #[doc(hidden)]
-pub type Dispatch = Pin<Box<dyn Future<Output = Reply> + Send>>;
+pub type Dispatch = Pin<Box<dyn Dispatched>>;
+
+/// A future of a reply in memory that can be used for another of its type.
+#[doc(hidden)]
+pub trait Dispatched: Send {
+    /// As [`Future::poll`].
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply>;
+
+    /// Drops the future; the memory stays.
+    fn clear(self: Pin<&mut Self>);
+
+    /// Takes another future, an `Option` of it, in place of this one. Whether it is of the same type.
+    fn refill(self: Pin<&mut Self>, future: &mut dyn Any) -> bool;
+}
+
+impl<F: Future<Output = Reply> + Send + 'static> Dispatched for Option<F> {
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reply> {
+        match self.as_pin_mut() {
+            Some(future) => future.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    #[inline]
+    fn clear(mut self: Pin<&mut Self>) {
+        self.set(None);
+    }
+
+    #[inline]
+    fn refill(mut self: Pin<&mut Self>, future: &mut dyn Any) -> bool {
+        let Some(future) = future.downcast_mut::<Self>() else { return false };
+        self.set(future.take());
+        true
+    }
+}
+
+/// Where a dispatched call is put: what is left of one that has ended, if it was of the same method, else new memory.
+#[doc(hidden)]
+#[derive(Default)]
+pub struct Room(Option<Dispatch>);
+
+impl Room {
+    /// What is left of a call that has ended, [cleared](Dispatched::clear). Nothing is left of a large one.
+    #[inline]
+    pub(crate) fn of(ended: Dispatch) -> Room {
+        Room((size_of_val(&*ended) <= KEPT_FUTURE).then_some(ended))
+    }
+
+    /// The future, as what it is for those who do not know its type.
+    #[inline]
+    #[must_use]
+    pub fn put<F: Future<Output = Reply> + Send + 'static>(self, future: F) -> Dispatch {
+        let mut future = Some(future);
+        if let Some(mut used) = self.0
+            && used.as_mut().refill(&mut future)
+        {
+            return used;
+        }
+        Box::pin(future)
+    }
+}
 
 /// What a method answered, encoded.
 #[doc(hidden)]
@@ -88,3 +158,60 @@ impl Reply {
 
 /// Longest text, in bytes, that explains a failure to the caller.
 pub(crate) const MAX_FAILURE_TEXT: usize = 512;
+
+/// Largest future, in bytes, whose memory a connection keeps for the next call of its method.
+const KEPT_FUTURE: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    async fn reply(body: Vec<u8>) -> Reply {
+        Reply { status: Status::Ok, body }
+    }
+
+    fn run(mut call: Dispatch) -> (Vec<u8>, Room) {
+        let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(reply) = polled else { panic!("it waits for nothing") };
+        call.as_mut().clear();
+        (reply.body, Room::of(call))
+    }
+
+    #[test]
+    fn the_memory_of_a_call_serves_the_next_of_its_method_only() {
+        let (body, room) = run(Room::default().put(reply(vec![1])));
+        assert_eq!(body, [1]);
+        let place = |room: &Room| room.0.as_ref().map(|kept| (&raw const **kept).cast::<()>());
+        let first = place(&room);
+        assert!(first.is_some());
+        let (body, room) = run(room.put(reply(vec![2])));
+        assert_eq!((body, place(&room)), (vec![2], first));
+        let (body, _) = run(room.put(async { reply(vec![3]).await }));
+        assert_eq!(body, [3]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_large_future() {
+        let large = async {
+            let bytes = [7; KEPT_FUTURE];
+            let reply = reply(Vec::new()).await;
+            assert_eq!(bytes[0], 7);
+            reply
+        };
+        let (_, room) = run(Room::default().put(large));
+        assert!(room.0.is_none());
+    }
+
+    #[test]
+    fn a_cleared_call_holds_nothing() {
+        let held = Arc::new(());
+        let holds = held.clone();
+        let call = Room::default().put(async move {
+            let _holds = holds;
+            reply(Vec::new()).await
+        });
+        let (_, _room) = run(call);
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+}

@@ -14,7 +14,7 @@ pub use std::time::Duration;
 pub use std::vec::Vec;
 
 pub use crate::call::Remote;
-pub use crate::dispatch::{Dispatch, Reply, Status};
+pub use crate::dispatch::{Dispatch, Reply, Room, Status};
 pub use crate::id::MethodId;
 pub use crate::wire::payload::{AsBytes, CowStr, DecodeError, EncodeError, decode, decode_bytes};
 
@@ -67,9 +67,9 @@ pub fn bad_arguments(error: DecodeError, reply: Vec<u8>) -> Reply {
 }
 
 /// The answer to a method that the interface does not have.
-pub fn no_such_method(reply: Vec<u8>) -> Dispatch {
+pub fn no_such_method(reply: Vec<u8>, room: Room) -> Dispatch {
     let text = "the object's interface has no method with this name and signature";
-    Box::pin(ready(Reply::failed(FailureCode::NoSuchMethod, &text, reply)))
+    room.put(ready(Reply::failed(FailureCode::NoSuchMethod, &text, reply)))
 }
 
 /// What a handler of the longer form returned: a failure that is not the method's own error is that

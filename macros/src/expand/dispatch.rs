@@ -58,10 +58,11 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
                 method: #root::__private::MethodId,
                 arguments: #root::__private::Bytes,
                 reply: #root::__private::Vec<u8>,
+                room: #root::__private::Room,
             ) -> #root::__private::Dispatch {
                 match method.0 {
                     #(#arms)*
-                    _ => #root::__private::no_such_method(reply),
+                    _ => #root::__private::no_such_method(reply, room),
                 }
             }
         }
@@ -127,7 +128,7 @@ fn arm(interface: &Interface, method: &Method) -> TokenStream {
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #deprecated
-        #id => #root::__private::Box::pin(async move {
+        #id => room.put(async move {
             match #root::__private::decode::<#types>(&arguments) {
                 ::core::result::Result::Ok((#(#names,)*)) => #answer(#result, reply),
                 ::core::result::Result::Err(error) => #root::__private::bad_arguments(error, reply),

@@ -175,11 +175,12 @@ impl far::Interface for dyn Shop {
         method: far::__private::MethodId,
         arguments: far::__private::Bytes,
         reply: far::__private::Vec<u8>,
+        room: far::__private::Room,
     ) -> far::__private::Dispatch {
         match method.0 {
             #[allow(deprecated)]
             0x75ef46ed => {
-                far::__private::Box::pin(async move {
+                room.put(async move {
                     match far::__private::decode::<
                         (
                             Order<'_>,
@@ -208,7 +209,7 @@ impl far::Interface for dyn Shop {
             }
             #[cfg(unix)]
             0x66c8635f => {
-                far::__private::Box::pin(async move {
+                room.put(async move {
                     match far::__private::decode::<
                         (far::__private::Vec<String>,),
                     >(&arguments) {
@@ -224,7 +225,7 @@ impl far::Interface for dyn Shop {
                     }
                 })
             }
-            _ => far::__private::no_such_method(reply),
+            _ => far::__private::no_such_method(reply, room),
         }
     }
 }

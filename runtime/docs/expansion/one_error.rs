@@ -94,10 +94,11 @@ impl ::farcall::Interface for dyn Account {
         method: ::farcall::__private::MethodId,
         arguments: ::farcall::__private::Bytes,
         reply: ::farcall::__private::Vec<u8>,
+        room: ::farcall::__private::Room,
     ) -> ::farcall::__private::Dispatch {
         match method.0 {
             0xdaf9072c => {
-                ::farcall::__private::Box::pin(async move {
+                room.put(async move {
                     match ::farcall::__private::decode::<(u64,)>(&arguments) {
                         ::core::result::Result::Ok((cents,)) => {
                             ::farcall::__private::answer(
@@ -111,7 +112,7 @@ impl ::farcall::Interface for dyn Account {
                     }
                 })
             }
-            _ => ::farcall::__private::no_such_method(reply),
+            _ => ::farcall::__private::no_such_method(reply, room),
         }
     }
 }

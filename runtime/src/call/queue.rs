@@ -75,7 +75,7 @@ impl<T, E> Queued<T, E> {
                 return Poll::Ready(Err(never_sent(self.since.elapsed())));
             }
             let waiting = Some(&mut self.place.waiting);
-            match self.plan.offer(&self.request, remaining, waiting) {
+            match self.plan.offer(&self.request, remaining, waiting, None) {
                 Ok(key) => {
                     self.timeout = remaining;
                     return Poll::Ready(Ok(key));

@@ -77,13 +77,23 @@ impl Input {
         self.completed(end);
     }
 
-    /// Takes the next frame, which ends at `end`, as shared bytes from `start` on.
+    /// Takes all frames that are complete, as shared bytes, and says whether what follows them is no frame.
     #[inline]
-    pub(super) fn take(&mut self, start: usize, end: usize) -> Bytes {
-        let mut frame = self.buffer.split_to(end);
+    pub(super) fn take_frames(&mut self) -> (Bytes, Result<(), FrameError>) {
+        let mut end = 0;
+        let result = loop {
+            match self.peek(end) {
+                Ok(Some((_, next))) => end = next,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        if end == 0 {
+            return (Bytes::new(), result);
+        }
+        let frames = self.buffer.split_to(end).freeze();
         self.completed(end);
-        frame.advance(start);
-        frame.freeze()
+        (frames, result)
     }
 
     /// When the last byte came.

@@ -80,6 +80,8 @@ pub(crate) struct StartCall<'a> {
     /// None for no deadline.
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
+    /// Who is woken when the answer is there, as after [`Link::poll_answer`].
+    pub(crate) waiter: Option<&'a Waker>,
 }
 
 /// Why a call was not taken. Nothing was sent.
@@ -141,6 +143,9 @@ impl Link {
         })?;
         if let Some(waiting) = waiting {
             waiting.number = None;
+        }
+        if let Some(waiter) = call.waiter {
+            client.wait(key, waiter.clone());
         }
         let io = state.schedule();
         drop(state);

@@ -29,7 +29,7 @@ use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
 use crate::time::Time;
 use crate::transport::Stream;
-use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode};
+use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, frame_length};
 use crate::wire::send_buffer::SendBuffer;
 pub(super) use desk::Desk;
 pub(super) use handshake::{Kind, welcome};
@@ -179,24 +179,36 @@ impl Serving {
     }
 
     fn handle_frames(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
-        while let Some((start, end)) = self.input.peek(0).map_err(|error| self.broken(&error))? {
-            let frame = self.input.take(start, end);
-            self.handle_frame(cx, now, frame)?;
+        let (frames, result) = self.input.take_frames();
+        let mut done = 0;
+        while let Ok(Some((length, used))) = frame_length(&frames[done..]) {
+            let start = done + used;
+            done = start + length;
+            self.handle_frame(cx, now, &frames, start, done)?;
         }
+        result.map_err(|error| self.broken(&error))?;
         if self.desk.is_flooded() {
             return Err(io::Error::other("the peer asks more than it reads"));
         }
         Ok(())
     }
 
+    /// Handles the frame from `start` to `end`. The arguments of a call share the bytes that it came in with others.
     #[inline]
-    fn handle_frame(&mut self, cx: &mut Context<'_>, now: Time, bytes: Bytes) -> io::Result<()> {
-        let frame = decode(&bytes).map_err(|error| self.broken(&error))?;
+    fn handle_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        bytes: &Bytes,
+        start: usize,
+        end: usize,
+    ) -> io::Result<()> {
+        let frame = decode(&bytes[start..end]).map_err(|error| self.broken(&error))?;
         match frame {
             Frame::Fragment(fragment) => self.handle_fragment(cx, now, &fragment),
             Frame::Close { code, .. } => Err(self.desk.closed_by_client(code)),
             frame => {
-                let arguments = |arguments: &[u8]| bytes.slice(bytes.len() - arguments.len()..);
+                let arguments = |arguments: &[u8]| bytes.slice(end - arguments.len()..end);
                 let handled = self.desk.handle(cx, now, frame, arguments);
                 handled.map_err(|Violation(what)| self.broken(&what))
             }
@@ -215,7 +227,10 @@ impl Serving {
         match assembled {
             Assembled::Unfinished => Ok(()),
             Assembled::Whole(message) => match decode(&message) {
-                Ok(Frame::Call(_)) => self.handle_frame(cx, now, message.into()),
+                Ok(Frame::Call(_)) => {
+                    let end = message.len();
+                    self.handle_frame(cx, now, &message.into(), 0, end)
+                }
                 _ => Err(self.broken(&"fragments that make no call")),
             },
             Assembled::Refused(excess) => {

@@ -123,7 +123,7 @@ impl CellState {
         oneway: bool,
     ) {
         if !self.cancellations.is_empty() {
-            self.cancellations.remove(&seq);
+            self.cancellations.remove(seq);
         }
         let out = self.link.as_mut().filter(|_| !oneway).map(|link| &mut link.out);
         self.session.complete(now, seq, status, body, out);
@@ -131,7 +131,7 @@ impl CellState {
 
     /// The caller of a running call has given up.
     pub(super) fn cancel(&mut self, seq: Seq) {
-        self.cancellations.entry(seq).or_default().raise();
+        self.cancellations.get_or_default(seq).raise();
     }
 
     /// The connection's task, if there is something to write and it was not woken yet.
@@ -149,7 +149,7 @@ impl CancelSource for Cell {
     fn subscribe(&self, seq: u64) -> Arc<Flag> {
         let mut state = self.lock();
         match state.session.progress(seq) {
-            Progress::Running => state.cancellations.entry(seq).or_default().clone(),
+            Progress::Running => state.cancellations.get_or_default(seq).clone(),
             // Nobody is told that a call without a record was given up.
             Progress::Unrecorded => Arc::default(),
             Progress::Over => {

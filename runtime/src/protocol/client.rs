@@ -214,6 +214,15 @@ impl<W> Client<W> {
         answer
     }
 
+    /// Leaves `waiter` to be woken when the answer is there; at once if it is.
+    #[inline]
+    pub(crate) fn wait(&mut self, key: Key, waiter: W) {
+        match self.slots.get_mut(key) {
+            Some(slot) if slot.state != State::Done => slot.waiter = Some(waiter),
+            _ => self.woken.push(waiter),
+        }
+    }
+
     /// The call goes on, and nobody will ask for its answer.
     pub(crate) fn detach(&mut self, key: Key) {
         if let Some(slot) = self.slots.get_mut(key) {

@@ -215,7 +215,7 @@ impl ServerSession {
         if cfg_canary!("repeats_are_known_by_time") {
             self.drop_old_answers(now);
         }
-        if seq <= self.max && self.records.contains_key(&seq) {
+        if seq <= self.max && self.records.contains(seq) {
             if cfg_canary!("duplicates_run") {
                 return Ok(Admission::Run);
             }
@@ -270,7 +270,7 @@ impl ServerSession {
         text: &str,
         out: &mut SendBuffer,
     ) -> Result<(), Violation> {
-        if self.finished.contains(seq) || self.records.contains_key(&seq) {
+        if self.finished.contains(seq) || self.records.contains(seq) {
             return Ok(());
         }
         self.check_new(seq)?;
@@ -346,7 +346,7 @@ impl ServerSession {
             frame::put_seq(Kind::Stale, seq, out.small());
             return Ok(Resolved::Handled);
         }
-        if let Some(record) = self.records.get(&seq) {
+        if let Some(record) = self.records.get(seq) {
             if matches!(record.state, State::Running) {
                 frame::put_seq(Kind::Executing, seq, out.small());
                 return Ok(Resolved::Cancel);
@@ -392,7 +392,7 @@ impl ServerSession {
             });
         let known = self.known();
         self.forget_to_send();
-        let answered = |seq: &Seq| self.records.get(seq).is_some_and(Record::is_answered);
+        let answered = |seq: &Seq| self.records.get(*seq).is_some_and(Record::is_answered);
         let answered: VecDeque<_> = seqs(&known).filter(answered).map(ToSend::Saved).collect();
         self.to_send = answered;
         Ok(known)
@@ -439,7 +439,7 @@ impl ServerSession {
 
     /// Where a call stands that was admitted.
     pub(crate) fn progress(&self, seq: Seq) -> Progress {
-        match self.records.get(&seq) {
+        match self.records.get(seq) {
             Some(record) if record.is_answered() => Progress::Over,
             Some(_) => Progress::Running,
             None if self.finished.contains(seq) => Progress::Over,
@@ -461,7 +461,7 @@ impl ServerSession {
     /// All records whose callers wait.
     fn known(&self) -> Ranges {
         let live = self.records.iter().filter(|(_, record)| !record.orphan);
-        let mut seqs: Vec<Seq> = live.map(|(&seq, _)| seq).collect();
+        let mut seqs: Vec<Seq> = live.map(|(seq, _)| seq).collect();
         seqs.sort_unstable();
         to_ranges(seqs)
     }

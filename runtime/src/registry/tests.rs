@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::call::Remote;
-use crate::dispatch::{Dispatch, Reply, Status};
+use crate::dispatch::{Dispatch, Reply, Room, Status};
 use crate::id::MethodId;
 use crate::proxy::Proxy;
 use crate::wire::payload;
@@ -54,8 +54,14 @@ impl Interface for dyn Greeter {
     type Marker = ();
     const DESCRIPTOR: &'static Descriptor = &GREETER;
 
-    fn dispatch(object: Arc<Self>, _: MethodId, _: Bytes, mut reply: Vec<u8>) -> Dispatch {
-        Box::pin(async move {
+    fn dispatch(
+        object: Arc<Self>,
+        _: MethodId,
+        _: Bytes,
+        mut reply: Vec<u8>,
+        room: Room,
+    ) -> Dispatch {
+        room.put(async move {
             reply.push(object.greet());
             Reply { status: Status::Ok, body: reply }
         })
@@ -79,7 +85,7 @@ fn registry() -> Registry {
 /// What a call to the slot's object answers now.
 fn answer(slot: &Slot) -> Option<u8> {
     let object = slot.current()?.object;
-    let mut call = object.dispatch(MethodId(0), Bytes::new(), Vec::new());
+    let mut call = object.dispatch(MethodId(0), Bytes::new(), Vec::new(), Room::default());
     match call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
         std::task::Poll::Ready(reply) => reply.body.first().copied(),
         std::task::Poll::Pending => None,
@@ -269,7 +275,7 @@ fn the_registry_is_an_object_under_its_own_name() {
     let ask = |method: &str, arguments: Bytes| {
         let methods = bound.interface.methods;
         let method = methods.iter().find(|one| one.name == method).expect("a method");
-        let mut call = bound.object.dispatch(method.id, arguments, Vec::new());
+        let mut call = bound.object.dispatch(method.id, arguments, Vec::new(), Room::default());
         match call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(reply) => reply,
             std::task::Poll::Pending => panic!("the registry waits for nothing"),

@@ -6,6 +6,7 @@
 
 mod decoder;
 mod encoder;
+mod number;
 #[cfg(test)]
 mod tests;
 

@@ -22,13 +22,14 @@ pub(crate) fn put(value: u64, into: &mut Vec<u8>) {
 pub(crate) fn encode(value: u64) -> ([u8; MAX_LENGTH], usize) {
     let length = length(value);
     let mut bytes = [0; MAX_LENGTH];
-    bytes[1..].copy_from_slice(&value.to_be_bytes());
     if length == MAX_LENGTH {
         bytes[0] = 0xff;
-        return (bytes, length);
+        bytes[1..].copy_from_slice(&value.to_be_bytes());
+    } else {
+        // The number moves to the front, behind its prefix, as a whole: all copies are of a fixed size.
+        let whole = value << (64 - 8 * length) | u64::from(prefix(length)) << 56;
+        bytes[..8].copy_from_slice(&whole.to_be_bytes());
     }
-    bytes.copy_within(MAX_LENGTH - length.., 0);
-    bytes[0] |= prefix(length);
     (bytes, length)
 }
 
@@ -57,10 +58,16 @@ pub(crate) fn get(bytes: &[u8]) -> Result<Option<(u64, usize)>, NotShortest> {
     }
     let length = first.leading_ones() as usize + 1;
     let Some(encoded) = bytes.get(..length) else { return Ok(None) };
-    let mut value = if length < 8 { u64::from(first & !prefix(length)) } else { 0 };
-    for &byte in &encoded[1..] {
-        value = value << 8 | u64::from(byte);
-    }
+    let value = match bytes.first_chunk::<8>() {
+        // Its own bytes are moved to the back, and what follows it falls out.
+        Some(chunk) if length < MAX_LENGTH => {
+            (u64::from_be_bytes(*chunk) << length) >> (64 - 7 * length)
+        }
+        _ => {
+            let first = if length < 8 { u64::from(first & !prefix(length)) } else { 0 };
+            encoded[1..].iter().fold(first, |value, &byte| value << 8 | u64::from(byte))
+        }
+    };
     if self::length(value) == length { Ok(Some((value, length))) } else { Err(NotShortest) }
 }
 

@@ -396,7 +396,8 @@ async fn exchange(
     timeout: Option<Duration>,
 ) -> Result<(Status, Vec<u8>), CallError> {
     let semantics = Semantics::AtLeastOnce;
-    let call = StartCall { handle, method, semantics, oneway: false, timeout, arguments };
+    let call =
+        StartCall { handle, method, semantics, oneway: false, timeout, arguments, waiter: None };
     let mut queued = Queued { link, waiting: Waiting::default() };
     let mut first = true;
     let key = loop {

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::Context;
+use std::task;
 
 use bytes::Bytes;
 
 use super::handler;
-use crate::context::{Caller, CancelSource, SessionContext};
+use crate::context::{Caller, CancelSource, Context, SessionContext};
+use crate::dispatch::Room;
 use crate::driver::handles::Found;
 use crate::driver::lock;
 use crate::driver::server::Server;
@@ -30,6 +31,10 @@ pub(in crate::driver) struct Desk {
     pub(super) context: Arc<SessionContext>,
     /// For the next reply; its memory is used again.
     pub(super) spare: Vec<u8>,
+    /// For the next call.
+    pub(super) spare_context: Option<Context>,
+    /// For the next calls, by the positions of their methods.
+    pub(super) rooms: [Room; ROOMS],
     /// Bytes of partly received messages that the process budget counts.
     assembling: usize,
 }
@@ -49,14 +54,23 @@ impl Desk {
             session: cell.id,
             cancel: Arc::downgrade(&cancel),
         });
-        Desk { server, cell, link, context, spare: Vec::new(), assembling: 0 }
+        Desk {
+            server,
+            cell,
+            link,
+            context,
+            spare: Vec::new(),
+            spare_context: None,
+            rooms: Default::default(),
+            assembling: 0,
+        }
     }
 
     /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments.
     #[inline]
     pub(in crate::driver) fn handle(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         now: Time,
         frame: Frame<'_>,
         share: impl FnOnce(&[u8]) -> Bytes,
@@ -197,3 +211,6 @@ impl Desk {
         state.link.take_if(|link| link.number == self.link)
     }
 }
+
+/// Ended calls whose memory a connection keeps.
+pub(super) const ROOMS: usize = 4;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
-use crate::context::{self, CallContext, Scoped};
+use super::desk::ROOMS;
+use crate::context::{self, CallContext, Left, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Reply, Status};
 #[cfg(feature = "sqlite")]
@@ -45,15 +46,16 @@ impl Desk {
         }
         let Some((object, method)) = self.admit(now, call)? else { return Ok(()) };
         let left = call.deadline_ms.map(Duration::from_millis);
-        let context = context::Context::new(
-            self.context.clone(),
-            CallContext {
-                seq: call.seq,
-                attempt: call.attempt,
-                method,
-                deadline: left.map(|left| self.server.clock.instant(now + left)),
-            },
-        );
+        let serves = CallContext {
+            seq: call.seq,
+            attempt: call.attempt,
+            method,
+            deadline: left.map(|left| self.server.clock.instant(now + left)),
+        };
+        let context = match self.spare_context.take() {
+            Some(context) => context.of(serves),
+            None => context::Context::new(self.context.clone(), serves),
+        };
         let span = self.span(call, method);
         #[cfg(feature = "sqlite")]
         if method.semantics == Semantics::ExactlyOnce {
@@ -65,8 +67,12 @@ impl Desk {
             return Ok(());
         }
         let reply = std::mem::take(&mut self.spare);
-        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply));
-        let mut handler = Handler { future: Some(future), seq: call.seq, method, span };
+        // Another method's room is of no use, but does no harm.
+        let place = call.method as usize % ROOMS;
+        let room = std::mem::take(&mut self.rooms[place]);
+        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply, room));
+        let mut handler =
+            Handler { future: Some(future), left: Left::default(), seq: call.seq, method, span };
         if !method.spawn
             && let Poll::Ready((status, mut body)) = handler.poll(cx)
         {
@@ -76,6 +82,8 @@ impl Desk {
             if body.capacity() <= KEPT_CAPACITY {
                 self.spare = body;
             }
+            self.rooms[place] = handler.left.room;
+            self.spare_context = handler.left.context;
             return Ok(());
         }
         let (cell, server) = (self.cell.clone(), self.server.clone());
@@ -173,6 +181,8 @@ type Runnable = (Arc<dyn Dispatcher>, &'static MethodDescriptor);
 struct Handler {
     /// Gone when it has ended.
     future: Option<Scoped>,
+    /// What is left of it then.
+    left: Left,
     seq: Seq,
     method: &'static MethodDescriptor,
     span: Option<Box<tracing::Span>>,
@@ -196,8 +206,12 @@ impl Handler {
         };
         // What the user's future still holds is dropped here, and may panic as well.
         let future = self.future.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
-            tracing::error!(method = self.method.name, "a method's future panicked when dropped");
+        match catch_unwind(AssertUnwindSafe(|| future.map(Scoped::end))) {
+            Ok(left) => self.left = left.unwrap_or_default(),
+            Err(_) => {
+                let method = self.method.name;
+                tracing::error!(method, "a method's future panicked when dropped");
+            }
         }
         Poll::Ready(outcome)
     }

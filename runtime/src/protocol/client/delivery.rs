@@ -38,7 +38,7 @@ impl<W> Delivery for Client<W> {
 
 impl<W> Client<W> {
     fn state_of(&self, seq: Seq) -> Option<State> {
-        let &index = self.by_seq.get(&seq)?;
+        let &index = self.by_seq.get(seq)?;
         Some(self.slots.at(index)?.state)
     }
 

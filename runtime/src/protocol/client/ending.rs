@@ -128,7 +128,7 @@ impl<W> Client<W> {
         self.request_bytes -= slot.request.len();
         slot.request.clear();
         if slot.seq != 0 {
-            self.by_seq.remove(&slot.seq);
+            self.by_seq.remove(slot.seq);
             self.acks.finished(slot.seq, slot.body.len(), now + self.config.limits.ack_delay);
         }
         let waiter = slot.waiter.take();

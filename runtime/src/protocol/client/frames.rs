@@ -78,7 +78,7 @@ impl<W> Client<W> {
 
     #[inline]
     fn on_reply(&mut self, now: Time, reply: &Reply<'_>) -> Result<(), Violation> {
-        let Some(&index) = self.by_seq.get(&reply.seq) else {
+        let Some(&index) = self.by_seq.get(reply.seq) else {
             let next = self.session.as_ref().map_or(0, |session| session.next_seq);
             // A repeat of a reply that was taken is normal after a resume.
             return if reply.seq < next { Ok(()) } else { Err(Violation("a reply to no call")) };
@@ -122,7 +122,7 @@ impl<W> Client<W> {
     }
 
     fn on_executing(&mut self, now: Time, seq: Seq) -> Result<(), Violation> {
-        if let Some(&index) = self.by_seq.get(&seq)
+        if let Some(&index) = self.by_seq.get(seq)
             && let Some(slot) = self.slots.at_mut(index)
             && let State::Resolving(why) = slot.state
         {
@@ -134,7 +134,7 @@ impl<W> Client<W> {
 
     /// The server holds a call for finished that is not: one of the two is wrong.
     fn on_stale(&mut self, seq: Seq) -> Result<(), Violation> {
-        if let Some(&index) = self.by_seq.get(&seq) {
+        if let Some(&index) = self.by_seq.get(seq) {
             let execution = Execution::Unknown;
             let reason = "it holds an unfinished call for finished".into();
             self.fail(index, CallError::Protocol { reason, execution });

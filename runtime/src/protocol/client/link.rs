@@ -173,7 +173,7 @@ impl<W> Client<W> {
             if slot.state == State::Sent && !holds(known, slot.seq) {
                 slot.state = State::Queued;
                 if cfg_canary!("resending_takes_a_new_number") {
-                    self.by_seq.remove(&slot.seq);
+                    self.by_seq.remove(slot.seq);
                     self.acks.finished(slot.seq, 0, Time::NEVER);
                     slot.seq = 0;
                 }

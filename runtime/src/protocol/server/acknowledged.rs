@@ -84,7 +84,8 @@ impl ServerSession {
                 self.forget_one(seq);
             }
         } else {
-            let inside = self.records.keys().copied().filter(|seq| (start..end).contains(seq));
+            let all = self.records.iter().map(|(seq, _)| seq);
+            let inside = all.filter(|seq| (start..end).contains(seq));
             for seq in inside.collect::<Vec<_>>() {
                 self.forget_one(seq);
             }
@@ -93,11 +94,11 @@ impl ServerSession {
 
     #[inline]
     pub(super) fn forget_one(&mut self, seq: Seq) {
-        let Some(record) = self.records.get_mut(&seq) else { return };
+        let Some(record) = self.records.get_mut(seq) else { return };
         if let State::Answered { body, .. } = &record.state {
             let bytes = body.bytes().len();
             self.uncount(bytes);
-            self.records.remove(&seq);
+            self.records.remove(seq);
             self.solicitations = 0;
             if self.records.len() == self.running {
                 self.unacknowledged = None;

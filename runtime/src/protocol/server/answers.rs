@@ -22,7 +22,7 @@ impl ServerSession {
     ) {
         self.budget.end();
         // A record that is answered is another call's: a peer can give two the same number.
-        let record = self.records.get_mut(&seq).filter(|record| !record.is_answered());
+        let record = self.records.get_mut(seq).filter(|record| !record.is_answered());
         let Some(record) = record else {
             self.unrecorded = self.unrecorded.saturating_sub(1);
             if let Some(out) = out {
@@ -33,13 +33,13 @@ impl ServerSession {
         self.running = self.running.saturating_sub(1);
         self.reserved -= record.reserve;
         if record.orphan {
-            self.records.remove(&seq);
+            self.records.remove(seq);
             self.orphans -= 1;
             return;
         }
         if record.semantics == Semantics::AtLeastOnce {
             // No memory after the reply: if it is lost, the client asks again and the method runs again.
-            self.records.remove(&seq);
+            self.records.remove(seq);
             if let Some(out) = out {
                 self.send_unsaved(seq, status, body, Fate::Arrives, out);
             }
@@ -48,7 +48,7 @@ impl ServerSession {
         if cfg_canary!("panic_resets_the_record")
             && status == ReplyStatus::Failed(FailureCode::Panicked)
         {
-            self.records.remove(&seq);
+            self.records.remove(seq);
         }
         self.save(now, seq, status, body, out);
     }
@@ -72,7 +72,7 @@ impl ServerSession {
             self.drop_one_answer();
         }
         self.count_saved(now, &saved);
-        if let Some(record) = self.records.get_mut(&seq) {
+        if let Some(record) = self.records.get_mut(seq) {
             record.state = State::Answered { status, body: saved };
         }
         match out {
@@ -207,7 +207,7 @@ impl ServerSession {
     }
 
     fn write(&self, seq: Seq, out: &mut SendBuffer) {
-        if let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(&seq)
+        if let Some(Record { state: State::Answered { status, body }, .. }) = self.records.get(seq)
         {
             put(seq, *status, body, Fate::Arrives, out);
         }

@@ -13,7 +13,7 @@ use crate::wire::frame::{Frame, Kind, call_of, decode};
 impl Delivery for ServerSession {
     fn delivered(&mut self, frame: &[u8]) {
         if let Some((Kind::Reply, seq)) = call_of(frame)
-            && self.records.get(&seq).is_some_and(Record::is_finished_by_arrival)
+            && self.records.get(seq).is_some_and(Record::is_finished_by_arrival)
         {
             self.forget_one(seq);
             self.finished.insert(seq);

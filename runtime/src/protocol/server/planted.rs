@@ -25,7 +25,7 @@ impl ServerSession {
     }
 
     fn answered(&self) -> Vec<Seq> {
-        let answered = |(&seq, record): (&Seq, &Record)| record.is_answered().then_some(seq);
+        let answered = |(seq, record): (Seq, &Record)| record.is_answered().then_some(seq);
         let mut seqs: Vec<Seq> = self.records.iter().filter_map(answered).collect();
         seqs.sort_unstable();
         seqs

@@ -302,7 +302,7 @@ impl Default for Head {
     }
 }
 
-/// Type, five numbers and an attempt: the longest header.
+/// Type, five numbers and an attempt: the longest header. The code of a failure follows one number only.
 const HEAD: usize = 1 + 6 * varint::MAX_LENGTH;
 
 impl Head {
@@ -319,7 +319,9 @@ impl Head {
             return;
         }
         let (bytes, length) = varint::encode(value);
-        self.space[self.length..self.length + length].copy_from_slice(&bytes[..length]);
+        // All bytes of the longest encoding, of which the next number overwrites what is too many: a copy of a fixed
+        // size is two moves, one of `length` bytes a call.
+        self.space[self.length..self.length + varint::MAX_LENGTH].copy_from_slice(&bytes);
         self.length += length;
     }
 

@@ -9,7 +9,7 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use super::{DecodeError, MAX_DEPTH, element_budget};
+use super::{DecodeError, MAX_DEPTH, element_budget, number};
 
 /// Decodes one value from bytes that it may borrow.
 pub(super) struct Decoder<'de> {
@@ -43,6 +43,18 @@ impl<'de> Decoder<'de> {
         Ok(value)
     }
 
+    /// Reads a number.
+    #[inline]
+    fn number(&mut self) -> Result<u64, DecodeError> {
+        match number::gather(self.rest) {
+            Some((value, length)) => {
+                self.rest = &self.rest[length..];
+                Ok(value)
+            }
+            None => self.single::<u64>(),
+        }
+    }
+
     /// Goes one level down. After an error nobody comes back, so only success leaves the level.
     #[inline]
     fn enter(&mut self) -> Result<(), DecodeError> {
@@ -65,7 +77,7 @@ impl<'de> Decoder<'de> {
     /// Reads the length of a sequence or map and charges its elements before any is read.
     #[inline]
     fn elements(&mut self) -> Result<Elements<'_, 'de>, DecodeError> {
-        let declared = self.single::<u64>()?;
+        let declared = self.number()?;
         let bytes_left = self.rest.len();
         let length = match usize::try_from(declared) {
             Ok(length) if length <= self.elements_left => length,
@@ -181,7 +193,6 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         deserialize_u8: u8 => visit_u8;
         deserialize_u16: u16 => visit_u16;
         deserialize_u32: u32 => visit_u32;
-        deserialize_u64: u64 => visit_u64;
         deserialize_u128: u128 => visit_u128;
         deserialize_f32: f32 => visit_f32;
         deserialize_f64: f64 => visit_f64;
@@ -190,6 +201,11 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         deserialize_string: &'de str => visit_borrowed_str;
         deserialize_bytes: &'de [u8] => visit_borrowed_bytes;
         deserialize_byte_buf: &'de [u8] => visit_borrowed_bytes;
+    }
+
+    #[inline]
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_u64(self.number()?)
     }
 
     refused! { deserialize_any deserialize_identifier deserialize_ignored_any }

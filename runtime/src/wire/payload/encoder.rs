@@ -5,7 +5,7 @@
 
 use serde::ser::{self, Serialize};
 
-use super::{EncodeError, MAX_DEPTH, element_budget};
+use super::{EncodeError, MAX_DEPTH, element_budget, number};
 
 /// Encodes one value into a buffer that the caller lends.
 pub(super) struct Encoder<'a> {
@@ -70,13 +70,29 @@ impl<'a> Encoder<'a> {
         };
         self.elements = self.elements.saturating_add(length);
         self.enter()?;
-        written(ser::Serializer::serialize_u64(&mut self.inner, length as u64))
+        self.number(length as u64)
     }
 
     /// Writes which variant of an enum follows.
     #[inline]
     fn variant(&mut self, index: u32) -> Result<(), EncodeError> {
-        written(ser::Serializer::serialize_u32(&mut self.inner, index))
+        self.number(u64::from(index))
+    }
+
+    /// Writes a number; those of all widths look alike.
+    #[inline]
+    fn number(&mut self, value: u64) -> Result<(), EncodeError> {
+        let into = &mut *self.inner.output.into;
+        match number::spread(value) {
+            Some((bytes, length)) => {
+                let start = into.len();
+                // A copy of a fixed size costs less than one of `length` bytes.
+                into.extend_from_slice(&bytes);
+                into.truncate(start + length);
+                Ok(())
+            }
+            None => written(ser::Serializer::serialize_u64(&mut self.inner, value)),
+        }
     }
 }
 
@@ -150,14 +166,22 @@ impl ser::Serializer for &mut Encoder<'_> {
         serialize_i128(i128);
         serialize_u8(u8);
         serialize_u16(u16);
-        serialize_u32(u32);
-        serialize_u64(u64);
         serialize_u128(u128);
         serialize_f32(f32);
         serialize_f64(f64);
         serialize_char(char);
         serialize_str(&str);
         serialize_bytes(&[u8]);
+    }
+
+    #[inline]
+    fn serialize_u32(self, value: u32) -> Result<(), EncodeError> {
+        self.number(u64::from(value))
+    }
+
+    #[inline]
+    fn serialize_u64(self, value: u64) -> Result<(), EncodeError> {
+        self.number(value)
     }
 
     #[inline]
