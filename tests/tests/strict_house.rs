@@ -129,7 +129,9 @@ async fn dispatched(method: &str, arguments: &'static [u8]) -> Vec<u8> {
     let methods = <dyn Account>::DESCRIPTOR.methods;
     let id = methods.iter().find(|described| described.name == method).expect("it is there").id;
     let arguments = farcall::__private::Bytes::from_static(arguments);
-    <dyn Account>::dispatch(object, id, arguments, Vec::new()).await.body
+    let room = farcall::__private::Room::default();
+    let mut call = <dyn Account>::dispatch(object, id, arguments, Vec::new(), room);
+    std::future::poll_fn(|cx| call.as_mut().poll(cx)).await.body
 }
 
 #[tokio::test]
