@@ -186,6 +186,7 @@ impl Serving {
             done = start + length;
             self.handle_frame(cx, now, &frames, start, done)?;
         }
+        self.desk.settle(now);
         result.map_err(|error| self.broken(&error))?;
         if self.desk.is_flooded() {
             return Err(io::Error::other("the peer asks more than it reads"));
@@ -203,8 +204,11 @@ impl Serving {
         start: usize,
         end: usize,
     ) -> io::Result<()> {
-        let frame = decode(&bytes[start..end]).map_err(|error| self.broken(&error))?;
-        match frame {
+        let frame = decode(&bytes[start..end]);
+        if !matches!(frame, Ok(Frame::Call(_))) {
+            self.desk.settle(now);
+        }
+        match frame.map_err(|error| self.broken(&error))? {
             Frame::Fragment(fragment) => self.handle_fragment(cx, now, &fragment),
             Frame::Close { code, .. } => Err(self.desk.closed_by_client(code)),
             frame => {

@@ -360,9 +360,8 @@ impl<W> Client<W> {
         self.statistics.resent += u64::from(slot.attempt > 1);
         slot.state = State::Sent;
         // Rounded up: 0 means that the deadline has passed.
-        let left_ms = || slot.deadline.since(now).as_nanos().div_ceil(1_000_000);
-        let deadline_ms =
-            (slot.deadline != Time::NEVER).then(|| u64::try_from(left_ms()).unwrap_or(u64::MAX));
+        let left = slot.deadline.as_nanos().saturating_sub(now.as_nanos());
+        let deadline_ms = (slot.deadline != Time::NEVER).then(|| left.div_ceil(1_000_000));
         let call = Call {
             seq: slot.seq,
             floor: self.acks.floor(),

@@ -36,14 +36,10 @@ pub(crate) fn encode(value: u64) -> ([u8; MAX_LENGTH], usize) {
 /// How many bytes `value` takes.
 #[inline]
 pub(crate) const fn length(value: u64) -> usize {
-    let bits = 64 - value.leading_zeros() as usize;
-    if bits > 56 {
-        MAX_LENGTH
-    } else if bits == 0 {
-        1
-    } else {
-        bits.div_ceil(7)
-    }
+    let bits = u64::BITS - (value | 1).leading_zeros();
+    // A seventh, rounded up, without a division; what needs more than 56 bits takes nine bytes.
+    let length = (9 * bits as usize + 64) / 64;
+    if length > MAX_LENGTH { MAX_LENGTH } else { length }
 }
 
 /// The value at the start of `bytes` and how many bytes it took; `None` if bytes are missing.
@@ -68,7 +64,8 @@ pub(crate) fn get(bytes: &[u8]) -> Result<Option<(u64, usize)>, NotShortest> {
             encoded[1..].iter().fold(first, |value, &byte| value << 8 | u64::from(byte))
         }
     };
-    if self::length(value) == length { Ok(Some((value, length))) } else { Err(NotShortest) }
+    // A shorter form has seven bits less.
+    if value >> (7 * (length - 1)) != 0 { Ok(Some((value, length))) } else { Err(NotShortest) }
 }
 
 /// A number in more bytes than it needs.

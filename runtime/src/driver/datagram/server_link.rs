@@ -133,7 +133,11 @@ impl ServerLink {
     ) -> Result<(), Over> {
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),
-            frame => Ok(self.desk.handle(cx, now, frame, share)?),
+            frame => {
+                let handled = self.desk.handle(cx, now, frame, share);
+                self.desk.settle(now);
+                Ok(handled?)
+            }
         }
     }
 

@@ -19,8 +19,16 @@ use crate::protocol::assembly::Excess;
 use crate::protocol::client::Violation;
 use crate::protocol::server::Resolved;
 use crate::time::Time;
-use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup};
+use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
+
+/// A call's outcome.
+pub(super) struct Done {
+    pub(super) seq: Seq,
+    pub(super) status: ReplyStatus,
+    pub(super) body: Vec<u8>,
+    pub(super) oneway: bool,
+}
 
 /// One link of a session.
 pub(in crate::driver) struct Desk {
@@ -31,6 +39,8 @@ pub(in crate::driver) struct Desk {
     pub(super) context: Arc<SessionContext>,
     /// For the next reply; its memory is used again.
     pub(super) spare: Vec<u8>,
+    /// A call that was answered in place; the session does not know it yet.
+    pub(super) done: Option<Done>,
     /// For the next call.
     pub(super) spare_context: Option<Context>,
     /// For the next calls, by the positions of their methods.
@@ -60,13 +70,15 @@ impl Desk {
             link,
             context,
             spare: Vec::new(),
+            done: None,
             spare_context: None,
             rooms: Default::default(),
             assembling: 0,
         }
     }
 
-    /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments.
+    /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments. The caller is to
+    /// [settle](Self::settle) before it does anything else than handle another call.
     #[inline]
     pub(in crate::driver) fn handle(
         &mut self,
@@ -77,8 +89,24 @@ impl Desk {
     ) -> Result<(), Violation> {
         match frame {
             Frame::Call(call) => self.handle_call(cx, now, &call, share(call.arguments)),
-            Frame::Lookup(lookup) => self.handle_lookup(lookup),
-            frame => self.handle_control(now, &frame),
+            Frame::Lookup(lookup) => {
+                self.settle(now);
+                self.handle_lookup(lookup)
+            }
+            frame => {
+                self.settle(now);
+                self.handle_control(now, &frame)
+            }
+        }
+    }
+
+    /// Tells the session of the call that was answered last. The call that comes next does so with the lock that it
+    /// takes anyway.
+    #[inline]
+    pub(in crate::driver) fn settle(&mut self, now: Time) {
+        if let Some(done) = self.done.take() {
+            let body = self.cell.lock().finish(now, done);
+            self.keep(body);
         }
     }
 

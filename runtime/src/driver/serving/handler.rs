@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
-use super::desk::ROOMS;
+use super::desk::{Done, ROOMS};
 use crate::context::{self, CallContext, Left, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Reply, Status};
@@ -74,14 +74,9 @@ impl Desk {
         let mut handler =
             Handler { future: Some(future), left: Left::default(), seq: call.seq, method, span };
         if !method.spawn
-            && let Poll::Ready((status, mut body)) = handler.poll(cx)
+            && let Poll::Ready((status, body)) = handler.poll(cx)
         {
-            let mut state = self.cell.lock();
-            state.complete(now, call.seq, status, &mut body, method.oneway);
-            drop(state);
-            if body.capacity() <= KEPT_CAPACITY {
-                self.spare = body;
-            }
+            self.done = Some(Done { seq: call.seq, status, body, oneway: method.oneway });
             self.rooms[place] = handler.left.room;
             self.spare_context = handler.left.context;
             return Ok(());
@@ -108,11 +103,24 @@ impl Desk {
     #[inline]
     fn admit(&mut self, now: Time, call: &Call<'_>) -> Result<Option<Runnable>, Violation> {
         let mut state = self.cell.lock();
+        // The call before this one is answered first.
+        let body = self.done.take().map(|done| state.finish(now, done));
         let result = self.admit_locked(now, call, &mut state);
         let replaced = state.handles.take_replaced();
         drop(state);
         drop_objects(replaced);
+        if let Some(body) = body {
+            self.keep(body);
+        }
         result
+    }
+
+    /// Keeps the memory of a reply for the next one.
+    #[inline]
+    pub(super) fn keep(&mut self, body: Vec<u8>) {
+        if body.capacity() <= KEPT_CAPACITY {
+            self.spare = body;
+        }
     }
 
     #[inline]
@@ -176,6 +184,16 @@ impl Desk {
 
 /// The object and the method that a call names.
 type Runnable = (Arc<dyn Dispatcher>, &'static MethodDescriptor);
+
+impl CellState {
+    /// A call was answered in place. Returns the memory of the reply.
+    #[inline]
+    pub(super) fn finish(&mut self, now: Time, done: Done) -> Vec<u8> {
+        let Done { seq, status, mut body, oneway } = done;
+        self.complete(now, seq, status, &mut body, oneway);
+        body
+    }
+}
 
 /// A running handler.
 struct Handler {

@@ -79,25 +79,29 @@ impl ServerSession {
 
     /// Drops the records of finished calls; those that run go on as orphans.
     fn forget(&mut self, start: Seq, end: Seq) {
-        if end.saturating_sub(start) <= 2 * self.records.len() as u64 {
-            for seq in start..end {
-                self.forget_one(seq);
-            }
+        let bytes = if end.saturating_sub(start) <= 2 * self.records.len() as u64 {
+            (start..end).map(|seq| self.drop_record(seq)).sum()
         } else {
             let all = self.records.iter().map(|(seq, _)| seq);
-            let inside = all.filter(|seq| (start..end).contains(seq));
-            for seq in inside.collect::<Vec<_>>() {
-                self.forget_one(seq);
-            }
-        }
+            let inside: Vec<Seq> = all.filter(|seq| (start..end).contains(seq)).collect();
+            inside.into_iter().map(|seq| self.drop_record(seq)).sum()
+        };
+        self.uncount(bytes);
     }
 
     #[inline]
     pub(super) fn forget_one(&mut self, seq: Seq) {
-        let Some(record) = self.records.get_mut(seq) else { return };
+        let bytes = self.drop_record(seq);
+        self.uncount(bytes);
+    }
+
+    /// Returns the bytes of the reply that is gone, for the caller to take off the count.
+    #[inline]
+    fn drop_record(&mut self, seq: Seq) -> usize {
+        let Some(record) = self.records.get_mut(seq) else { return 0 };
+        let mut bytes = 0;
         if let State::Answered { body, .. } = &record.state {
-            let bytes = body.bytes().len();
-            self.uncount(bytes);
+            bytes = body.bytes().len();
             self.records.remove(seq);
             self.solicitations = 0;
             if self.records.len() == self.running {
@@ -107,6 +111,7 @@ impl ServerSession {
             record.orphan = true;
             self.orphans += 1;
         }
+        bytes
     }
 }
 

@@ -10,7 +10,8 @@ pub(super) fn spread(value: u64) -> Option<([u8; 8], usize)> {
         return None;
     }
     let bits = u64::BITS - (value | 1).leading_zeros();
-    let length = bits.div_ceil(7);
+    // A seventh, rounded up.
+    let length = (9 * bits + 64) / 64;
     // Halves of 28 bits, quarters of 14, bytes of 7: each step moves the upper part of every group up.
     let halves = (value & 0x0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
     let quarters = (halves & 0x0000_3fff_0000_3fff) | (halves & 0x0fff_c000_0fff_c000) << 2;
