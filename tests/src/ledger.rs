@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use farcall::sqlite::rusqlite::{Connection, OpenFlags};
@@ -46,8 +46,6 @@ pub enum How {
     BreakLater,
     /// Writes, and passes the number on to the next ledger, in the same transaction.
     PassOn,
-    /// Answers with what cannot be sent.
-    TooLarge,
 }
 
 /// The method's own error.
@@ -68,8 +66,6 @@ pub struct Book {
     pub itself: std::sync::OnceLock<LedgerProxy>,
     /// Where `PassOn` passes on to.
     pub next: std::sync::OnceLock<LedgerProxy>,
-    /// A transaction that outlived its call.
-    pub broken: AtomicBool,
 }
 
 #[remote]
@@ -113,7 +109,6 @@ impl Ledger for Arc<Book> {
                 let next = self.next.get().expect("set by the test");
                 next.note(number, How::Well).enqueue(&tx)?;
             }
-            How::TooLarge => {}
         }
         let tx = farcall::sqlite::transaction()?;
         Ok(tx.query_row("select count(*) from note", [], |row| row.get::<_, i64>(0))? as u64)
