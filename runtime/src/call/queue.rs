@@ -12,16 +12,16 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Plan, Target, never_sent};
+use super::{Target, never_sent};
 use crate::driver::link::{CallKey, StartError, Waiting};
 use crate::error::CallError;
+use crate::pending::Pending;
 use crate::semantics::Execution;
 
 /// A call that found no room in the send buffer: the slow path, with everything that only it needs.
-pub(super) struct Queued<T, E> {
-    pub(super) plan: Plan<T, E>,
+pub(super) struct Queued {
     request: Vec<u8>,
-    pub(super) timeout: Option<Duration>,
+    timeout: Option<Duration>,
     since: Instant,
     place: Place,
 }
@@ -42,15 +42,10 @@ pub(super) enum Alarm {
     Caller,
 }
 
-impl<T, E> Queued<T, E> {
-    pub(super) fn new(
-        plan: Plan<T, E>,
-        request: Vec<u8>,
-        timeout: Option<Duration>,
-    ) -> Queued<T, E> {
-        let target = Arc::clone(&plan.target);
+impl Queued {
+    pub(super) fn new(target: Arc<Target>, request: Vec<u8>, timeout: Option<Duration>) -> Queued {
         let place = Place { target, waiting: Waiting::default(), alarm: None };
-        Queued { plan, request, timeout, since: Instant::now(), place }
+        Queued { request, timeout, since: Instant::now(), place }
     }
 
     /// How much of the call's time is left.
@@ -58,28 +53,29 @@ impl<T, E> Queued<T, E> {
         self.timeout.map(|timeout| timeout.saturating_sub(self.since.elapsed()))
     }
 
-    /// Waits for room and offers the request again. What is left of the deadline goes with it.
-    pub(super) fn poll_offer(
+    /// Waits for room and offers the request of `call` again. What is left of the deadline goes with it, and comes back.
+    pub(super) fn poll_offer<T, E>(
         &mut self,
+        call: &Pending<T, E>,
         cx: &mut Context<'_>,
         alarm: Alarm,
-    ) -> Poll<Result<CallKey, CallError>> {
+    ) -> Poll<Result<(CallKey, Option<Duration>), CallError>> {
         for _ in 0..OFFERS_PER_POLL {
             let Place { target, waiting, .. } = &mut self.place;
             let room = target.link.poll_capacity(self.request.len(), waiting, cx);
             if room.is_pending() {
-                return if alarm == Alarm::Timer { self.poll_alarm(cx) } else { Poll::Pending };
+                return match alarm {
+                    Alarm::Timer => self.poll_alarm(cx).map(Err),
+                    Alarm::Caller => Poll::Pending,
+                };
             }
             let remaining = self.remaining();
             if remaining == Some(Duration::ZERO) {
                 return Poll::Ready(Err(never_sent(self.since.elapsed())));
             }
             let waiting = Some(&mut self.place.waiting);
-            match self.plan.offer(&self.request, remaining, waiting, None) {
-                Ok(key) => {
-                    self.timeout = remaining;
-                    return Poll::Ready(Ok(key));
-                }
+            match call.offer(&self.request, remaining, waiting, None) {
+                Ok(key) => return Poll::Ready(Ok((key, remaining))),
                 Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
                 // Another call was faster.
                 Err(StartError::Full) => {}
@@ -93,19 +89,19 @@ impl<T, E> Queued<T, E> {
     ///
     /// The timer is a task of the node's runtime: a `Sleep` in here would panic on a caller's
     /// executor that is not tokio's, and when the node's runtime has ended.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<CallKey, CallError>> {
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
         let Some(remaining) = self.remaining() else { return Poll::Pending };
         let closed = || CallError::Closed { execution: Execution::NotExecuted };
         let Some(runtime) = self.place.target.node.runtime() else {
-            return Poll::Ready(Err(closed()));
+            return Poll::Ready(closed());
         };
         let alarm = self.place.alarm.get_or_insert_with(|| {
             runtime.spawn(async move { tokio::time::sleep(remaining).await })
         });
-        Poll::Ready(Err(match ready!(Pin::new(alarm).poll(cx)) {
+        Poll::Ready(match ready!(Pin::new(alarm).poll(cx)) {
             Ok(()) => never_sent(self.since.elapsed()),
             Err(_ended) => closed(),
-        }))
+        })
     }
 }
 

@@ -225,9 +225,11 @@ fn begin<R>(
 fn lost(link: &Link, accepted: Option<u64>, error: &Arc<io::Error>) -> bool {
     let mut state = link.lock();
     let State { client, out, .. } = &mut *state;
+    let now = link.clock().now();
+    client.tick(now);
     let welcome = client.is_welcome();
     let accepted = accepted.unwrap_or_else(|| out.taken_position());
-    client.link_lost(link.clock().now(), accepted, out, error);
+    client.link_lost(now, accepted, out, error);
     state.out = SendBuffer::default();
     state.settled = true;
     state.leave();
@@ -244,6 +246,7 @@ async fn while_down<F: Future>(link: &Link, timer: &mut Timer, work: F) -> Optio
             if state.phase != Phase::Open {
                 return Poll::Ready(None);
             }
+            state.client.tick(now);
             let wanted = state.client.next_timeout();
             if !timer.poll(cx, now, wanted) {
                 state.sleep(cx);
@@ -327,6 +330,7 @@ impl<'a> Connection<'a> {
         // This task looks at the send buffer before it sleeps; nobody need wake it for that.
         state.scheduled = true;
         let State { client, out, .. } = &mut *state;
+        client.tick(now);
         let mut done = 0;
         let result = loop {
             let (start, end) = match self.input.peek(done) {
@@ -399,6 +403,7 @@ impl<'a> Connection<'a> {
             self.busy.active(now);
             let State { client, out, .. } = &mut *state;
             out.fill(&mut self.output.batch);
+            client.tick(now);
             client.drained(now, out);
             state.leave_with(&mut self.woken);
         }
@@ -413,6 +418,7 @@ impl<'a> Connection<'a> {
                 state.client.heard(now);
             }
             let stalled = self.output.stalled().map_or(Time::NEVER, |since| since + patience);
+            state.client.tick(now);
             let wanted = state.client.next_timeout().min(stalled);
             if !self.timer.poll(cx, now, wanted) {
                 return Poll::Pending;

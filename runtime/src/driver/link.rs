@@ -127,7 +127,6 @@ impl Link {
             timeout: call.timeout,
             arguments: call.arguments,
         };
-        let now = self.clock.now();
         let mut state = lock(&self.state);
         let State { client, out, phase, .. } = &mut *state;
         if *phase != Phase::Open {
@@ -137,6 +136,7 @@ impl Link {
         if waiting.is_none() && client.has_blocked() {
             return Err(StartError::Full);
         }
+        let now = client.needs_time(call.oneway).then(|| self.clock.now());
         let key = client.start(now, &new, out).map_err(|error| match error {
             NotStarted::Full => StartError::Full,
             NotStarted::Failed(error) => StartError::Failed(error),
@@ -355,6 +355,7 @@ impl Link {
         let now = self.clock.now();
         let mut state = self.lock();
         let State { client, out, .. } = &mut *state;
+        client.tick(now);
         let result = change(now, client, out);
         state.leave();
         result

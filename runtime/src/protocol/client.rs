@@ -75,6 +75,8 @@ pub(crate) struct Client<W> {
     woken: Vec<W>,
     /// No deadline or resolve wait ends before this.
     next_deadline: Time,
+    /// Calls that were started without a clock; their times count from zero until the next [`tick`](Client::tick).
+    untimed: Vec<u32>,
     /// Why the last attempt to connect failed.
     unreachable: Option<Arc<io::Error>>,
     statistics: ClientStatistics,
@@ -141,6 +143,7 @@ impl<W> Client<W> {
             blocked_ids: 0,
             woken: Vec::new(),
             next_deadline: Time::NEVER,
+            untimed: Vec::new(),
             unreachable: None,
             statistics: ClientStatistics::default(),
         }
@@ -148,12 +151,15 @@ impl<W> Client<W> {
 
     /// Takes a call: encodes it at once if link and window allow it, else queues it.
     ///
+    /// Reading a clock takes as long as the rest of this. Without `now` the call's time begins at the next
+    /// [`tick`](Self::tick), before which the link can send nothing anyway; see [`needs_time`](Self::needs_time).
+    ///
     /// # Errors
     /// [`NotStarted::Full`] if there is no room, else why the call cannot be made. Nothing was sent in either case.
     #[inline]
     pub(crate) fn start(
         &mut self,
-        now: Time,
+        now: Option<Time>,
         call: &NewCall<'_>,
         out: &mut SendBuffer,
     ) -> Result<Key, NotStarted> {
@@ -163,9 +169,15 @@ impl<W> Client<W> {
         }
         self.statistics.calls += 1;
         self.request_bytes += call.arguments.len();
+        let untimed = now.is_none();
+        let now = now.unwrap_or(Time::ZERO);
         let deadline = call.timeout.map_or(Time::NEVER, |timeout| now + timeout);
-        self.next_deadline = self.next_deadline.min(deadline);
         let key = self.slots.take(now, deadline, call);
+        if untimed {
+            self.untimed.push(key.index);
+        } else {
+            self.next_deadline = self.next_deadline.min(deadline);
+        }
         if self.queue.is_empty() && self.is_known(call.handle) && self.may_encode(true, out) {
             self.encode(now, key, out);
         } else {
@@ -173,6 +185,12 @@ impl<W> Client<W> {
             self.flush_queue(now, out);
         }
         Ok(key)
+    }
+
+    /// Whether a call can be started only by a known time: it ends at once, or others that wait are looked at too.
+    #[inline]
+    pub(crate) fn needs_time(&self, oneway: bool) -> bool {
+        oneway || !self.queue.is_empty()
     }
 
     /// The answer, if there is one; its bytes are swapped into `body`, and the call is forgotten.

@@ -222,7 +222,7 @@ fn deposit(client: &mut Client<()>, handle: Handle, cents: u64, up: &mut SendBuf
         timeout: Limits::default().default_timeout,
         arguments: &arguments,
     };
-    client.start(Time::ZERO, &call, up).expect("there is room")
+    client.start(Some(Time::ZERO), &call, up).expect("there is room")
 }
 
 /// The server runs `call`, which ends so.

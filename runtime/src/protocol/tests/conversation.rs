@@ -116,7 +116,7 @@ impl Conversation {
             timeout,
             arguments: b"5",
         };
-        let key = self.client.start(self.now, &call, &mut self.out).expect("there is room");
+        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.calls.push((method, Some(key)));
         self.take_answers();
     }

@@ -303,7 +303,7 @@ impl World {
         end.burdened |=
             made.task.oneway || made.task.is_large() || made.timeout.is_some() || runs_again;
         for _ in 0..3 {
-            match end.machine.start(self.now, &new, &mut end.end.out) {
+            match end.machine.start(Some(self.now), &new, &mut end.end.out) {
                 Ok(key) => {
                     self.calls[call as usize].key = Some(key);
                     return self.call_started(call);

@@ -341,7 +341,7 @@ impl Small {
             timeout: None,
             arguments: &[],
         };
-        match self.client.start(NOW, &new, out) {
+        match self.client.start(Some(NOW), &new, out) {
             Ok(key) => self.keys.push(Some(key)),
             Err(_) => return Err(broken("I14", format!("call {number} is not taken"))),
         }

@@ -12,8 +12,7 @@ use crate::wire::varint;
 pub(crate) fn put_call(call: &Call<'_>, into: &mut Vec<u8>) {
     let mut head = Head::default();
     call_head(call, &mut head);
-    varint::put((head.length + call.arguments.len()) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(call.arguments.len(), into);
     into.extend_from_slice(call.arguments);
 }
 
@@ -29,8 +28,7 @@ pub(crate) fn call_message_head(call: &Call<'_>) -> Vec<u8> {
 pub(crate) fn put_reply(seq: Seq, status: ReplyStatus, body: &[u8], into: &mut Vec<u8>) {
     let mut head = Head::default();
     reply_head(seq, status, &mut head);
-    varint::put((head.length + body.len()) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(body.len(), into);
     into.extend_from_slice(body);
 }
 
@@ -55,8 +53,7 @@ pub(crate) fn put_fragment_head(seq: Seq, part: Part, size: usize, into: &mut Ve
     if let Part::First { total } = part {
         head.number(total);
     }
-    varint::put((head.length + size) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(size, into);
 }
 
 /// Appends HELLO.
@@ -177,8 +174,7 @@ pub(crate) fn put_ack(delay_us: u64, ranges: &[(u64, u64)], into: &mut Vec<u8>) 
     let distances =
         further.iter().zip(above).map(|(&(start, end), above)| [above - end, end - start]);
     let lengths = distances.clone().flatten().map(varint::length);
-    varint::put((head.length + lengths.sum::<usize>()) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(lengths.sum(), into);
     for number in distances.flatten() {
         varint::put(number, into);
     }
@@ -201,8 +197,7 @@ pub(crate) fn put_piece_head(piece: &PieceHead, size: usize, into: &mut Vec<u8>)
     for number in [piece.message, piece.seq, piece.offset, piece.total] {
         head.number(number);
     }
-    varint::put((head.length + size) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(size, into);
 }
 
 /// Most bytes of a message that PIECE can carry in `space` bytes with its own length and header; 0 if not one.
@@ -291,25 +286,30 @@ const fn kind(kind: Kind, flags: u8) -> u8 {
 
 /// A short header on the stack: the length of a frame must be known before its first byte is written.
 struct Head {
-    space: [u8; HEAD],
-    length: usize,
+    /// The header, behind room for the length.
+    space: [u8; BEFORE + HEAD],
+    end: usize,
 }
 
 impl Default for Head {
     #[inline]
     fn default() -> Head {
-        Head { space: [0; HEAD], length: 0 }
+        Head { space: [0; BEFORE + HEAD], end: BEFORE }
     }
 }
 
+/// Room for the length of the frame.
+const BEFORE: usize = varint::MAX_LENGTH;
 /// Type, five numbers and an attempt: the longest header. The code of a failure follows one number only.
 const HEAD: usize = 1 + 6 * varint::MAX_LENGTH;
+/// What is copied of a header at a time: a copy of a fixed size is a move or two, one of any length a call.
+const COPIED: usize = 16;
 
 impl Head {
     #[inline]
     fn byte(&mut self, byte: u8) {
-        self.space[self.length] = byte;
-        self.length += 1;
+        self.space[self.end] = byte;
+        self.end += 1;
     }
 
     #[inline]
@@ -319,14 +319,34 @@ impl Head {
             return;
         }
         let (bytes, length) = varint::encode(value);
-        // All bytes of the longest encoding, of which the next number overwrites what is too many: a copy of a fixed
-        // size is two moves, one of `length` bytes a call.
-        self.space[self.length..self.length + varint::MAX_LENGTH].copy_from_slice(&bytes);
-        self.length += length;
+        // All bytes of the longest encoding, of which the next number overwrites what is too many.
+        self.space[self.end..self.end + varint::MAX_LENGTH].copy_from_slice(&bytes);
+        self.end += length;
+    }
+
+    /// Appends the length of a frame with so many bytes behind the header, and the header.
+    #[inline]
+    fn put(mut self, body: usize, into: &mut Vec<u8>) {
+        let length = (self.end - BEFORE + body) as u64;
+        let start = BEFORE - varint::length(length);
+        if length < 0x80 {
+            self.space[start] = length as u8;
+        } else {
+            let (bytes, count) = varint::encode(length);
+            self.space[start..BEFORE].copy_from_slice(&bytes[..count]);
+        }
+        match self.space[start..].first_chunk::<COPIED>() {
+            Some(chunk) if self.end - start <= COPIED => {
+                let end = into.len() + self.end - start;
+                into.extend_from_slice(chunk);
+                into.truncate(end);
+            }
+            _ => into.extend_from_slice(&self.space[start..self.end]),
+        }
     }
 
     #[inline]
     fn bytes(&self) -> &[u8] {
-        &self.space[..self.length]
+        &self.space[BEFORE..self.end]
     }
 }

@@ -94,7 +94,7 @@ impl Talk {
             timeout: Some(Duration::from_secs(1)),
             arguments: b"5",
         };
-        let key = self.client.start(self.now, &call, &mut self.out).expect("there is room");
+        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.call = Some(key);
     }
 

@@ -115,7 +115,7 @@ impl World {
             timeout: None,
             arguments: &vec![7; bytes],
         };
-        let key = self.client.start(self.now, &call, &mut self.out).expect("there is room");
+        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.calls.push(Some(key));
     }
 
