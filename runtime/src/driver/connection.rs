@@ -25,7 +25,7 @@ use crate::protocol::client::{Client, ClientConfig, Health};
 use crate::protocol::packet::ClientEnd;
 use crate::time::Time;
 use crate::transport::{Datagrams, Network, Side, Stream};
-use crate::wire::frame::{CloseCode, Fragment, Frame, decode, put_close};
+use crate::wire::frame::{CloseCode, Fragment, Frame, decode, decode_reply, put_close};
 use crate::wire::send_buffer::{SendBuffer, UNFINISHED};
 
 /// Makes a link to `address` and starts its task.
@@ -339,7 +339,14 @@ impl<'a> Connection<'a> {
                 Err(error) => break Err(invalid(error.to_string())),
             };
             done = end;
-            let result = match decode(self.input.bytes(start, end)) {
+            let frame = self.input.bytes(start, end);
+            if let Some(Ok(reply)) = decode_reply(frame) {
+                match client.handle_reply(now, &reply) {
+                    Ok(()) => continue,
+                    Err(violation) => break Err(invalid(violation.0)),
+                }
+            }
+            let result = match decode(frame) {
                 Err(error) => Err(invalid(error.to_string())),
                 Ok(Frame::Close { code, text }) => Err(closed(code, text)),
                 Ok(Frame::Fragment(fragment)) => {

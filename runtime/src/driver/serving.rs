@@ -29,7 +29,7 @@ use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
 use crate::time::Time;
 use crate::transport::Stream;
-use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, frame_length};
+use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, decode_call, frame_length};
 use crate::wire::send_buffer::SendBuffer;
 pub(super) use desk::Desk;
 pub(super) use handshake::{Kind, welcome};
@@ -204,16 +204,18 @@ impl Serving {
         start: usize,
         end: usize,
     ) -> io::Result<()> {
-        let frame = decode(&bytes[start..end]);
-        if !matches!(frame, Ok(Frame::Call(_))) {
-            self.desk.settle(now);
+        let frame = &bytes[start..end];
+        if let Some(Ok(call)) = decode_call(frame) {
+            let arguments = bytes.slice(end - call.arguments.len()..end);
+            let handled = self.desk.handle_call(cx, now, &call, arguments);
+            return handled.map_err(|Violation(what)| self.broken(&what));
         }
-        match frame.map_err(|error| self.broken(&error))? {
+        self.desk.settle(now);
+        match decode(frame).map_err(|error| self.broken(&error))? {
             Frame::Fragment(fragment) => self.handle_fragment(cx, now, &fragment),
             Frame::Close { code, .. } => Err(self.desk.closed_by_client(code)),
             frame => {
-                let arguments = |arguments: &[u8]| bytes.slice(end - arguments.len()..end);
-                let handled = self.desk.handle(cx, now, frame, arguments);
+                let handled = self.desk.handle(now, frame);
                 handled.map_err(|Violation(what)| self.broken(&what))
             }
         }

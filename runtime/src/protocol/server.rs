@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
+use budget::Share;
 use record::{Body, Record, State};
 use replay::Replay;
 pub(crate) use sessions::Sessions;
@@ -45,7 +46,7 @@ pub(crate) struct ServerSession {
     id: SessionId,
     client: NodeId,
     limits: Arc<Limits>,
-    budget: Arc<ProcessBudget>,
+    budget: Share,
     /// Largest message that the client accepts, in bytes.
     max_message: usize,
     /// What the client said is finished.
@@ -140,7 +141,7 @@ impl ServerSession {
             client,
             max_message: limits.message,
             limits,
-            budget,
+            budget: Share::new(budget),
             finished: Finished::default(),
             max: 0,
             records: SeqMap::default(),
@@ -183,6 +184,18 @@ impl ServerSession {
     /// The session's name.
     pub(crate) fn id(&self) -> SessionId {
         self.id
+    }
+
+    /// What happens until [`tell_budget`](Self::tell_budget) need not be told to the process's budget one by one.
+    #[inline]
+    pub(crate) fn hold_budget(&mut self) {
+        self.budget.hold();
+    }
+
+    /// Tells the process's budget what was held back.
+    #[inline]
+    pub(crate) fn tell_budget(&mut self) {
+        self.budget.tell();
     }
 
     /// Decides about a CALL before anything of it runs: answers it from its record, refuses it, or admits it.
@@ -295,7 +308,7 @@ impl ServerSession {
         let status = ReplyStatus::Failed(code);
         if !cfg_canary!("refusals_are_forgotten") {
             let body = Body::of(text.as_bytes());
-            self.count_saved(now, &body);
+            self.count_saved(now, body.bytes().len());
             self.records.insert(seq, Record::answered(status, body));
         }
         frame::put_reply(seq, status, text.as_bytes(), out.small());
@@ -359,7 +372,7 @@ impl ServerSession {
         self.replay.insert(seq);
         if !cfg_canary!("resolve_does_not_fence") {
             let body = Body::of(b"");
-            self.count_saved(now, &body);
+            self.count_saved(now, body.bytes().len());
             self.records.insert(seq, Record::answered(ReplyStatus::Fenced, body));
         }
         frame::put_reply(seq, ReplyStatus::Fenced, b"", out.small());

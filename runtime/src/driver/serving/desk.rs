@@ -2,12 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task;
 
-use bytes::Bytes;
-
-use super::handler;
-use crate::context::{Caller, CancelSource, Context, SessionContext};
+use super::handler::{self, Handler, keep};
+use crate::context::{Caller, CancelSource, SessionContext};
 use crate::dispatch::Room;
 use crate::driver::handles::Found;
 use crate::driver::lock;
@@ -42,7 +39,9 @@ pub(in crate::driver) struct Desk {
     /// A call that was answered in place; the session does not know it yet.
     pub(super) done: Option<Done>,
     /// For the next call.
-    pub(super) spare_context: Option<Context>,
+    pub(super) handler: Option<Box<Handler>>,
+    /// The session's share of the process's budget is held back, for the calls of one batch.
+    pub(super) holds: bool,
     /// For the next calls, by the positions of their methods.
     pub(super) rooms: [Room; ROOMS],
     /// Bytes of partly received messages that the process budget counts.
@@ -71,43 +70,49 @@ impl Desk {
             context,
             spare: Vec::new(),
             done: None,
-            spare_context: None,
+            handler: None,
+            holds: false,
             rooms: Default::default(),
             assembling: 0,
         }
     }
 
-    /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments. The caller is to
-    /// [settle](Self::settle) before it does anything else than handle another call.
-    #[inline]
+    /// Handles a frame that is complete and no call.
     pub(in crate::driver) fn handle(
         &mut self,
-        cx: &mut task::Context<'_>,
         now: Time,
         frame: Frame<'_>,
-        share: impl FnOnce(&[u8]) -> Bytes,
     ) -> Result<(), Violation> {
+        self.settle(now);
         match frame {
-            Frame::Call(call) => self.handle_call(cx, now, &call, share(call.arguments)),
-            Frame::Lookup(lookup) => {
-                self.settle(now);
-                self.handle_lookup(lookup)
-            }
-            frame => {
-                self.settle(now);
-                self.handle_control(now, &frame)
-            }
+            Frame::Lookup(lookup) => self.handle_lookup(lookup),
+            frame => self.handle_control(now, &frame),
         }
     }
 
-    /// Tells the session of the call that was answered last. The call that comes next does so with the lock that it
-    /// takes anyway.
+    /// Tells the session of the call that was answered last, and the process's budget what it held back. To be called
+    /// before anything else is done than to handle another call, which sees to it with the lock that it takes anyway.
     #[inline]
     pub(in crate::driver) fn settle(&mut self, now: Time) {
-        if let Some(done) = self.done.take() {
-            let body = self.cell.lock().finish(now, done);
-            self.keep(body);
+        if self.done.is_some() || self.holds {
+            self.holds = false;
+            self.answered(now, |state| state.session.tell_budget());
         }
+    }
+
+    /// Works on the session when it knows of the call that was answered last.
+    #[inline]
+    pub(in crate::driver) fn answered<R>(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut CellState) -> R,
+    ) -> R {
+        let mut state = self.cell.lock();
+        let body = self.done.take().map(|done| state.finish(now, done));
+        let result = work(&mut state);
+        drop(state);
+        keep(&mut self.spare, body);
+        result
     }
 
     fn handle_control(&mut self, now: Time, frame: &Frame<'_>) -> Result<(), Violation> {
@@ -235,6 +240,7 @@ impl Desk {
         self.count_assembly(0);
         let now = self.server.clock.now();
         let mut state = self.cell.lock();
+        state.session.tell_budget();
         state.session.detach(now, self.link);
         state.link.take_if(|link| link.number == self.link)
     }

@@ -13,9 +13,9 @@ use bytes::Bytes;
 
 use super::Desk;
 use super::desk::{Done, ROOMS};
-use crate::context::{self, CallContext, Left, Scoped};
+use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Reply, Status};
+use crate::dispatch::{Dispatch, Reply, Room, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
@@ -33,7 +33,7 @@ use crate::wire::send_buffer::SendBuffer;
 impl Desk {
     /// Runs a call if the session admits it: in place, or in a task of its own if it is not ready at once.
     #[inline]
-    pub(super) fn handle_call(
+    pub(in crate::driver) fn handle_call(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
@@ -44,43 +44,18 @@ impl Desk {
             // The handler before this one brought the crash.
             return Ok(());
         }
-        let Some((object, method)) = self.admit(now, call)? else { return Ok(()) };
-        let left = call.deadline_ms.map(Duration::from_millis);
-        let serves = CallContext {
-            seq: call.seq,
-            attempt: call.attempt,
-            method,
-            deadline: left.map(|left| self.server.clock.instant(now + left)),
-        };
-        let context = match self.spare_context.take() {
-            Some(context) => context.of(serves),
-            None => context::Context::new(self.context.clone(), serves),
-        };
-        let span = self.span(call, method);
-        #[cfg(feature = "sqlite")]
-        if method.semantics == Semantics::ExactlyOnce {
-            let (server, cell) = (self.server.clone(), self.cell.clone());
-            let seq = call.seq;
-            let execution =
-                Execution { server, cell, seq, object, method, arguments, context, span };
-            self.execute(call, execution);
-            return Ok(());
-        }
-        let reply = std::mem::take(&mut self.spare);
-        // Another method's room is of no use, but does no harm.
-        let place = call.method as usize % ROOMS;
-        let room = std::mem::take(&mut self.rooms[place]);
-        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply, room));
-        let mut handler =
-            Handler { future: Some(future), left: Left::default(), seq: call.seq, method, span };
+        let Some(mut handler) = self.admit(now, call, arguments)? else { return Ok(()) };
+        let Handler { seq, method, .. } = *handler;
         if !method.spawn
             && let Poll::Ready((status, body)) = handler.poll(cx)
         {
-            self.done = Some(Done { seq: call.seq, status, body, oneway: method.oneway });
-            self.rooms[place] = handler.left.room;
-            self.spare_context = handler.left.context;
+            self.done = Some(Done { seq, status, body, oneway: method.oneway });
+            self.rooms[place(call)] = std::mem::take(&mut handler.room);
+            self.handler = Some(handler);
             return Ok(());
         }
+        // From here on it counts among those that run.
+        self.settle(now);
         let (cell, server) = (self.cell.clone(), self.server.clone());
         let spawned = tokio::spawn(Spawned { handler: Some(handler), cell, server });
         #[cfg(feature = "sim")]
@@ -89,48 +64,21 @@ impl Desk {
         Ok(())
     }
 
-    /// Hands an exactly-once call to the store.
-    #[cfg(feature = "sqlite")]
-    fn execute(&self, call: &Call<'_>, execution: Execution) {
-        let object = self.cell.lock().handles.name(call.handle);
-        match (object, &self.server.store) {
-            (Some(object), Some(store)) => execution.submit(&object, store),
-            // No such object can be bound, and so no handle leads here.
-            _ => execution.fail(FailureCode::NoSuchObject, "the server has no store"),
-        }
-    }
-
+    /// The call's handler, dispatched, if it may run. An exactly-once call is the store's from here on.
     #[inline]
-    fn admit(&mut self, now: Time, call: &Call<'_>) -> Result<Option<Runnable>, Violation> {
+    fn admit(
+        &mut self,
+        now: Time,
+        call: &Call<'_>,
+        arguments: Bytes,
+    ) -> Result<Option<Box<Handler>>, Violation> {
         let mut state = self.cell.lock();
         // The call before this one is answered first.
         let body = self.done.take().map(|done| state.finish(now, done));
-        let result = self.admit_locked(now, call, &mut state);
-        let replaced = state.handles.take_replaced();
-        drop(state);
-        drop_objects(replaced);
-        if let Some(body) = body {
-            self.keep(body);
-        }
-        result
-    }
-
-    /// Keeps the memory of a reply for the next one.
-    #[inline]
-    pub(super) fn keep(&mut self, body: Vec<u8>) {
-        if body.capacity() <= KEPT_CAPACITY {
-            self.spare = body;
-        }
-    }
-
-    #[inline]
-    fn admit_locked(
-        &self,
-        now: Time,
-        call: &Call<'_>,
-        state: &mut CellState,
-    ) -> Result<Option<Runnable>, Violation> {
-        let CellState { session, handles, link, .. } = state;
+        keep(&mut self.spare, body);
+        state.session.hold_budget();
+        self.holds = true;
+        let CellState { session, handles, link, .. } = &mut *state;
         let mut void;
         let out = match link {
             Some(link) if link.number == self.link => &mut link.out,
@@ -140,23 +88,66 @@ impl Desk {
                 &mut void
             }
         };
-        match handles.target(call.handle, call.method) {
-            Ok((object, method)) => {
-                let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
-                // A session remembers nothing of an exactly-once call: the store does.
-                let semantics = match semantics {
-                    Semantics::ExactlyOnce => Semantics::AtLeastOnce,
-                    other => other,
-                };
-                let target = Target::Method { semantics, oneway, max_reply };
-                let admission = session.admit(now, call, target, out)?;
-                Ok((admission == Admission::Run).then(|| (object.clone(), method)))
+        let found = handles.target(call.handle, call.method);
+        let target = match &found {
+            Ok((_, method)) => target(method),
+            Err(refused) => Target::Refused { code: refused.code, text: &refused.text },
+        };
+        let admission = session.admit(now, call, target, out);
+        let (Ok(Admission::Run), Ok((object, method))) = (admission, found) else {
+            let replaced = handles.take_replaced();
+            drop(state);
+            drop_objects(replaced);
+            return admission.map(|_| None);
+        };
+        let left = call.deadline_ms.map(Duration::from_millis);
+        let serves = CallContext {
+            seq: call.seq,
+            attempt: call.attempt,
+            method,
+            deadline: left.map(|left| self.server.clock.instant(now + left)),
+        };
+        let span = self.span(call, method);
+        #[cfg(feature = "sqlite")]
+        if method.semantics == Semantics::ExactlyOnce {
+            let (object, name) = (object.clone(), handles.name(call.handle));
+            let replaced = handles.take_replaced();
+            drop(state);
+            drop_objects(replaced);
+            let context = context::Context::new(self.context.clone(), serves);
+            let (server, cell) = (self.server.clone(), self.cell.clone());
+            let seq = call.seq;
+            let execution =
+                Execution { server, cell, seq, object, method, arguments, context, span };
+            self.execute(name, execution);
+            return Ok(None);
+        }
+        // Generated code puts its future into the room, and nothing of the user's runs before that is polled.
+        let room = std::mem::take(&mut self.rooms[place(call)]);
+        let future = object.dispatch(method.id, arguments, std::mem::take(&mut self.spare), room);
+        let replaced = handles.take_replaced();
+        drop(state);
+        drop_objects(replaced);
+        let handler = match self.handler.take() {
+            Some(mut handler) => {
+                handler.serve(serves, future, span);
+                handler
             }
-            Err(refused) => {
-                let target = Target::Refused { code: refused.code, text: &refused.text };
-                session.admit(now, call, target, out)?;
-                Ok(None)
+            None => {
+                let context = context::Context::new(self.context.clone(), serves);
+                Box::new(Handler::new(context, future, span))
             }
+        };
+        Ok(Some(handler))
+    }
+
+    /// Hands an exactly-once call to the store.
+    #[cfg(feature = "sqlite")]
+    fn execute(&self, object: Option<Arc<str>>, execution: Execution) {
+        match (object, &self.server.store) {
+            (Some(object), Some(store)) => execution.submit(&object, store),
+            // No such object can be bound, and so no handle leads here.
+            _ => execution.fail(FailureCode::NoSuchObject, "the server has no store"),
         }
     }
 
@@ -182,8 +173,33 @@ impl Desk {
     }
 }
 
-/// The object and the method that a call names.
-type Runnable = (Arc<dyn Dispatcher>, &'static MethodDescriptor);
+/// Where a connection keeps the memory of the call's future; another method's is of no use, but does no harm.
+#[inline]
+fn place(call: &Call<'_>) -> usize {
+    call.method as usize % ROOMS
+}
+
+/// The method as the session sees it.
+#[inline]
+fn target(method: &MethodDescriptor) -> Target<'_> {
+    let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
+    // A session remembers nothing of an exactly-once call: the store does.
+    let semantics = match semantics {
+        Semantics::ExactlyOnce => Semantics::AtLeastOnce,
+        other => other,
+    };
+    Target::Method { semantics, oneway, max_reply }
+}
+
+/// Keeps the memory of a reply for the next one.
+#[inline]
+pub(super) fn keep(spare: &mut Vec<u8>, body: Option<Vec<u8>>) {
+    if let Some(body) = body
+        && body.capacity() <= KEPT_CAPACITY
+    {
+        *spare = body;
+    }
+}
 
 impl CellState {
     /// A call was answered in place. Returns the memory of the reply.
@@ -195,24 +211,40 @@ impl CellState {
     }
 }
 
-/// A running handler.
-struct Handler {
-    /// Gone when it has ended.
-    future: Option<Scoped>,
-    /// What is left of it then.
-    left: Left,
+/// A running handler; serves other calls of its session when it has ended.
+pub(super) struct Handler {
+    scoped: Scoped,
+    /// The memory of its future, when it has ended.
+    room: Room,
     seq: Seq,
     method: &'static MethodDescriptor,
     span: Option<Box<tracing::Span>>,
 }
 
 impl Handler {
+    fn new(
+        context: context::Context,
+        future: Dispatch,
+        span: Option<Box<tracing::Span>>,
+    ) -> Handler {
+        let CallContext { seq, method, .. } = *context.call();
+        Handler { scoped: Scoped::new(context, future), room: Room::default(), seq, method, span }
+    }
+
+    #[inline]
+    fn serve(&mut self, call: CallContext, future: Dispatch, span: Option<Box<tracing::Span>>) {
+        self.seq = call.seq;
+        self.method = call.method;
+        self.span = span;
+        self.scoped.serve(call, future);
+    }
+
     /// Polls the user's code; its panic is an outcome like others.
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ReplyStatus, Vec<u8>)> {
         let _entered = self.span.as_deref().map(tracing::Span::enter);
-        let Some(future) = &mut self.future else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx)));
+        let scoped = &mut self.scoped;
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(scoped).poll(cx)));
         let outcome = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(reply)) => self.outcome(reply),
@@ -223,9 +255,8 @@ impl Handler {
             }
         };
         // What the user's future still holds is dropped here, and may panic as well.
-        let future = self.future.take();
-        match catch_unwind(AssertUnwindSafe(|| future.map(Scoped::end))) {
-            Ok(left) => self.left = left.unwrap_or_default(),
+        match catch_unwind(AssertUnwindSafe(|| self.scoped.end())) {
+            Ok(room) => self.room = room,
             Err(_) => {
                 let method = self.method.name;
                 tracing::error!(method, "a method's future panicked when dropped");
@@ -252,7 +283,7 @@ impl Handler {
 
 /// A handler with a task of its own.
 struct Spawned {
-    handler: Option<Handler>,
+    handler: Option<Box<Handler>>,
     cell: Arc<Cell>,
     server: Arc<Server>,
 }
@@ -291,8 +322,8 @@ impl Drop for Spawned {
 
 /// Drops objects that were replaced; their `Drop` is the user's code, and may panic.
 #[inline]
-pub(super) fn drop_objects(objects: Vec<Arc<dyn Dispatcher>>) {
-    if !objects.is_empty() && catch_unwind(AssertUnwindSafe(|| drop(objects))).is_err() {
+pub(super) fn drop_objects(objects: Option<Vec<Arc<dyn Dispatcher>>>) {
+    if objects.is_some() && catch_unwind(AssertUnwindSafe(|| drop(objects))).is_err() {
         tracing::error!("an object that was replaced panicked when it was dropped");
     }
 }

@@ -26,11 +26,7 @@ impl<W> Client<W> {
         if let Frame::Welcome(welcome) = frame {
             return self.on_welcome(now, welcome, out);
         }
-        let Link::Up { heard, pinged, .. } = &mut self.link else {
-            return Err(Violation("a frame before WELCOME"));
-        };
-        *heard = now;
-        *pinged = None;
+        self.heard_of(now)?;
         match frame {
             Frame::Reply(reply) => self.on_reply(now, reply),
             Frame::Executing { seq } => self.on_executing(now, *seq),
@@ -51,6 +47,26 @@ impl<W> Client<W> {
             Frame::Pong(_) => Ok(()),
             _ => Err(Violation("a frame that servers do not send")),
         }
+    }
+
+    /// As [`handle`](Self::handle), of the frame that comes most often.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    #[inline]
+    pub(crate) fn handle_reply(&mut self, now: Time, reply: &Reply<'_>) -> Result<(), Violation> {
+        self.heard_of(now)?;
+        self.on_reply(now, reply)
+    }
+
+    #[inline]
+    fn heard_of(&mut self, now: Time) -> Result<(), Violation> {
+        let Link::Up { heard, pinged, .. } = &mut self.link else {
+            return Err(Violation("a frame before WELCOME"));
+        };
+        *heard = now;
+        *pinged = None;
+        Ok(())
     }
 
     /// The server lives: a fragment came, or it made room for what is sent.

@@ -61,19 +61,19 @@ impl ServerSession {
         body: &mut Vec<u8>,
         out: Option<&mut SendBuffer>,
     ) {
-        let (status, saved) = match self.too_large(body.len()) {
-            Some(text) => {
-                (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
-            }
-            None if body.len() > self.shared() => (status, Body::large(std::mem::take(body))),
-            None => (status, Body::of(body)),
-        };
+        let refused = self.too_large(body.len());
+        let shared = body.len() > self.shared();
         if cfg_canary!("pressure_drops_one_answer") {
             self.drop_one_answer();
         }
-        self.count_saved(now, &saved);
+        self.count_saved(now, refused.map_or(body.len(), str::len));
         if let Some(record) = self.records.get_mut(seq) {
-            record.state = State::Answered { status, body: saved };
+            let too_large = ReplyStatus::Failed(FailureCode::ReplyTooLarge);
+            match refused {
+                Some(text) => record.answer(too_large, text.as_bytes()),
+                None if shared => record.share(status, std::mem::take(body)),
+                None => record.answer(status, body),
+            }
         }
         match out {
             Some(out) if self.has_room(out) => self.write(seq, out),
@@ -120,8 +120,8 @@ impl ServerSession {
     }
 
     /// An answer is about to be kept, a refusal's text too; [`forget_one`](Self::forget_one) takes it back.
-    pub(super) fn count_saved(&mut self, now: Time, body: &Body) {
-        self.count(body.bytes().len());
+    pub(super) fn count_saved(&mut self, now: Time, bytes: usize) {
+        self.count(bytes);
         self.unacknowledged.get_or_insert(now);
     }
 

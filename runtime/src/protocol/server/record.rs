@@ -55,6 +55,29 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The call is answered with a copy of a small reply.
+    ///
+    /// It is written where it stays: what is moved right after it was written makes a processor wait.
+    #[inline]
+    pub(super) fn answer(&mut self, status: ReplyStatus, reply: &[u8]) {
+        if reply.len() > SHORT {
+            self.state = State::Answered { status, body: Body::Heap(reply.into()) };
+            return;
+        }
+        let body = Body::Short { length: reply.len() as u8, bytes: [0; SHORT] };
+        self.state = State::Answered { status, body };
+        if let State::Answered { body: Body::Short { bytes, .. }, .. } = &mut self.state {
+            bytes[..reply.len()].copy_from_slice(reply);
+        }
+    }
+
+    /// The call is answered with a large reply, which is shared with the send buffer.
+    pub(super) fn share(&mut self, status: ReplyStatus, reply: Vec<u8>) {
+        self.state = State::Answered { status, body: Body::large(reply) };
+    }
+}
+
 impl Body {
     /// A copy of a small reply.
     #[inline]

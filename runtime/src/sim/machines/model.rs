@@ -186,7 +186,7 @@ impl Small {
             late: self.late.clone(),
             boot: self.boot,
             sessions: self.sessions.clone(),
-            cells: self.cells.iter().map(ServerSession::fork).collect(),
+            cells: self.cells.iter().map(ServerSession::clone).collect(),
             present: self.present,
             running: self.running.clone(),
             copies: self.copies.clone(),

@@ -20,7 +20,7 @@ pub(crate) fn put_call(call: &Call<'_>, into: &mut Vec<u8>) {
 pub(crate) fn call_message_head(call: &Call<'_>) -> Vec<u8> {
     let mut head = Head::default();
     call_head(call, &mut head);
-    head.bytes().to_vec()
+    head.into_bytes()
 }
 
 /// Appends REPLY with its body.
@@ -36,7 +36,7 @@ pub(crate) fn put_reply(seq: Seq, status: ReplyStatus, body: &[u8], into: &mut V
 pub(crate) fn reply_message_head(seq: Seq, status: ReplyStatus) -> Vec<u8> {
     let mut head = Head::default();
     reply_head(seq, status, &mut head);
-    head.bytes().to_vec()
+    head.into_bytes()
 }
 
 /// Appends length, type and header of FRAGMENT; `size` bytes of the message must follow.
@@ -284,69 +284,82 @@ const fn kind(kind: Kind, flags: u8) -> u8 {
     (kind as u8) << 3 | flags
 }
 
-/// A short header on the stack: the length of a frame must be known before its first byte is written.
+/// What stands before the bytes of a frame, whose length must be known before its first byte is written.
+///
+/// It is put together in registers: what is written to memory byte by byte and copied at once makes a processor wait.
+#[derive(Default)]
 struct Head {
-    /// The header, behind room for the length.
-    space: [u8; BEFORE + HEAD],
-    end: usize,
+    /// All of it, the first byte lowest, if `long` is empty.
+    short: u128,
+    length: usize,
+    /// All of it, if it is longer than [`SHORT`].
+    long: Vec<u8>,
 }
 
-impl Default for Head {
-    #[inline]
-    fn default() -> Head {
-        Head { space: [0; BEFORE + HEAD], end: BEFORE }
-    }
-}
-
-/// Room for the length of the frame.
-const BEFORE: usize = varint::MAX_LENGTH;
-/// Type, five numbers and an attempt: the longest header. The code of a failure follows one number only.
-const HEAD: usize = 1 + 6 * varint::MAX_LENGTH;
-/// What is copied of a header at a time: a copy of a fixed size is a move or two, one of any length a call.
-const COPIED: usize = 16;
+/// Bytes that a header can have beside the length of a frame, in 16 bytes.
+const SHORT: usize = 16 - LENGTH;
+/// Bytes that the length of a frame takes at most.
+const LENGTH: usize = varint::length(MAX_FRAME as u64);
 
 impl Head {
     #[inline]
     fn byte(&mut self, byte: u8) {
-        self.space[self.end] = byte;
-        self.end += 1;
+        self.push(u64::from(byte), 1);
     }
 
     #[inline]
     fn number(&mut self, value: u64) {
-        if value < 0x80 {
-            self.byte(value as u8);
-            return;
+        match varint::word(value) {
+            Some((word, bytes)) => self.push(word, bytes),
+            None => {
+                self.byte(0xff);
+                self.push(value.swap_bytes(), 8);
+            }
         }
-        let (bytes, length) = varint::encode(value);
-        // All bytes of the longest encoding, of which the next number overwrites what is too many.
-        self.space[self.end..self.end + varint::MAX_LENGTH].copy_from_slice(&bytes);
-        self.end += length;
+    }
+
+    /// Appends so many bytes of `word`, the lowest first.
+    #[inline]
+    fn push(&mut self, word: u64, bytes: usize) {
+        if self.length + bytes > SHORT {
+            return self.push_long(word, bytes);
+        }
+        self.short |= u128::from(word) << (8 * self.length);
+        self.length += bytes;
+    }
+
+    fn push_long(&mut self, word: u64, bytes: usize) {
+        if self.long.is_empty() {
+            self.long.extend_from_slice(&self.short.to_le_bytes()[..self.length]);
+        }
+        self.long.extend_from_slice(&word.to_le_bytes()[..bytes]);
+        self.length += bytes;
     }
 
     /// Appends the length of a frame with so many bytes behind the header, and the header.
     #[inline]
-    fn put(mut self, body: usize, into: &mut Vec<u8>) {
-        let length = (self.end - BEFORE + body) as u64;
-        let start = BEFORE - varint::length(length);
-        if length < 0x80 {
-            self.space[start] = length as u8;
-        } else {
-            let (bytes, count) = varint::encode(length);
-            self.space[start..BEFORE].copy_from_slice(&bytes[..count]);
-        }
-        match self.space[start..].first_chunk::<COPIED>() {
-            Some(chunk) if self.end - start <= COPIED => {
-                let end = into.len() + self.end - start;
-                into.extend_from_slice(chunk);
+    fn put(self, body: usize, into: &mut Vec<u8>) {
+        let length = (self.length + body) as u64;
+        match varint::word(length) {
+            Some((word, bytes)) if self.long.is_empty() && bytes <= LENGTH => {
+                let all = self.short << (8 * bytes) | u128::from(word);
+                let end = into.len() + bytes + self.length;
+                // A copy of a fixed size is one move.
+                into.extend_from_slice(&all.to_le_bytes());
                 into.truncate(end);
             }
-            _ => into.extend_from_slice(&self.space[start..self.end]),
+            _ => {
+                varint::put(length, into);
+                into.extend_from_slice(&self.into_bytes());
+            }
         }
     }
 
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        &self.space[BEFORE..self.end]
+    fn into_bytes(self) -> Vec<u8> {
+        if self.long.is_empty() {
+            self.short.to_le_bytes()[..self.length].to_vec()
+        } else {
+            self.long
+        }
     }
 }
