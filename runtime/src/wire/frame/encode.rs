@@ -10,45 +10,40 @@ use crate::wire::varint;
 /// Appends CALL with its arguments.
 #[inline]
 pub(crate) fn put_call(call: &Call<'_>, into: &mut Vec<u8>) {
-    let mut head = Head::default();
-    call_head(call, &mut head);
+    let head = call_head(call);
     head.put(call.arguments.len(), into);
     into.extend_from_slice(call.arguments);
 }
 
 /// Type and header of CALL without the arguments: the start of a message that travels in fragments.
 pub(crate) fn call_message_head(call: &Call<'_>) -> Vec<u8> {
-    let mut head = Head::default();
-    call_head(call, &mut head);
+    let head = call_head(call);
     head.into_bytes()
 }
 
 /// Appends REPLY with its body.
 #[inline]
 pub(crate) fn put_reply(seq: Seq, status: ReplyStatus, body: &[u8], into: &mut Vec<u8>) {
-    let mut head = Head::default();
-    reply_head(seq, status, &mut head);
+    let head = reply_head(seq, status);
     head.put(body.len(), into);
     into.extend_from_slice(body);
 }
 
 /// Type and header of REPLY without the body.
 pub(crate) fn reply_message_head(seq: Seq, status: ReplyStatus) -> Vec<u8> {
-    let mut head = Head::default();
-    reply_head(seq, status, &mut head);
+    let head = reply_head(seq, status);
     head.into_bytes()
 }
 
 /// Appends length, type and header of FRAGMENT; `size` bytes of the message must follow.
 pub(crate) fn put_fragment_head(seq: Seq, part: Part, size: usize, into: &mut Vec<u8>) {
-    let mut head = Head::default();
     let flags = match part {
         Part::First { .. } => 0,
         Part::Middle => 1,
         Part::Last => 2,
         Part::Abort => 3,
     };
-    head.byte(kind(Kind::Fragment, flags));
+    let mut head = Head::of(kind(Kind::Fragment, flags));
     head.number(seq);
     if let Part::First { total } = part {
         head.number(total);
@@ -165,8 +160,7 @@ pub(crate) fn put_bound(handle: Handle, result: &BoundResult<'_>, into: &mut Vec
 /// [`MAX_ACK_RANGES`](super::MAX_ACK_RANGES) of them. Nothing is appended for none.
 pub(crate) fn put_ack(delay_us: u64, ranges: &[(u64, u64)], into: &mut Vec<u8>) {
     let Some((&(first, next), further)) = ranges.split_first() else { return };
-    let mut head = Head::default();
-    head.byte(kind(Kind::Ack, 0));
+    let mut head = Head::of(kind(Kind::Ack, 0));
     for number in [next - 1, delay_us / ACK_DELAY_UNIT_US, next - 1 - first, further.len() as u64] {
         head.number(number);
     }
@@ -192,8 +186,7 @@ pub(crate) struct PieceHead {
 
 /// Appends length, type and header of PIECE; `size` bytes of the message must follow.
 pub(crate) fn put_piece_head(piece: &PieceHead, size: usize, into: &mut Vec<u8>) {
-    let mut head = Head::default();
-    head.byte(kind(Kind::Piece, u8::from(piece.once) << 1));
+    let mut head = Head::of(kind(Kind::Piece, u8::from(piece.once) << 1));
     for number in [piece.message, piece.seq, piece.offset, piece.total] {
         head.number(number);
     }
@@ -219,39 +212,40 @@ pub(crate) fn put_piece_abort(message: u64, seq: Seq, into: &mut Vec<u8>) {
 }
 
 #[inline]
-fn call_head(call: &Call<'_>, head: &mut Head) {
+fn call_head(call: &Call<'_>) -> Head {
     let back = call.seq - call.floor;
     let units = call.deadline_ms.map(|ms| ms.div_ceil(DEADLINE_UNIT_MS));
     let flags =
         u8::from(back > 0) | u8::from(units.is_some()) << 1 | u8::from(call.attempt > 1) << 2;
-    head.byte(kind(Kind::Call, flags));
+    let mut head = Head::of(kind(Kind::Call, flags));
     head.number(call.seq);
     if back > 0 {
         head.number(back);
     }
-    head.number(u64::from(call.handle));
-    head.number(u64::from(call.method));
+    head.pair(call.handle, call.method);
     if let Some(units) = units {
         head.number(units);
     }
     if call.attempt > 1 {
         head.number(u64::from(call.attempt));
     }
+    head
 }
 
 #[inline]
-fn reply_head(seq: Seq, status: ReplyStatus, head: &mut Head) {
+fn reply_head(seq: Seq, status: ReplyStatus) -> Head {
     let flags = match status {
         ReplyStatus::Ok => 0,
         ReplyStatus::MethodError => 1,
         ReplyStatus::Failed(_) => 2,
         ReplyStatus::Fenced => 3,
     };
-    head.byte(kind(Kind::Reply, flags));
+    let mut head = Head::of(kind(Kind::Reply, flags));
     head.number(seq);
     if let ReplyStatus::Failed(code) = status {
         head.byte(code as u8);
     }
+    head
 }
 
 /// Length, type, and the body that `fill` writes.
@@ -287,7 +281,6 @@ const fn kind(kind: Kind, flags: u8) -> u8 {
 /// What stands before the bytes of a frame, whose length must be known before its first byte is written.
 ///
 /// It is put together in registers: what is written to memory byte by byte and copied at once makes a processor wait.
-#[derive(Default)]
 struct Head {
     /// All of it, the first byte lowest, if `long` is empty.
     short: u128,
@@ -302,12 +295,18 @@ const SHORT: usize = 16 - LENGTH;
 const LENGTH: usize = varint::length(MAX_FRAME as u64);
 
 impl Head {
+    /// The header of a frame of this type.
+    #[inline]
+    fn of(frame_type: u8) -> Head {
+        Head { short: u128::from(frame_type), length: 1, long: Vec::new() }
+    }
+
     #[inline]
     fn byte(&mut self, byte: u8) {
         self.push(u64::from(byte), 1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, value: u64) {
         match varint::word(value) {
             Some((word, bytes)) => self.push(word, bytes),
@@ -318,8 +317,19 @@ impl Head {
         }
     }
 
-    /// Appends so many bytes of `word`, the lowest first.
+    /// Two numbers that are small in most calls.
     #[inline]
+    fn pair(&mut self, first: u32, second: u32) {
+        if first | second < 0x80 {
+            self.push(u64::from(first | second << 8), 2);
+        } else {
+            self.number(u64::from(first));
+            self.number(u64::from(second));
+        }
+    }
+
+    /// Appends so many bytes of `word`, the lowest first.
+    #[inline(always)]
     fn push(&mut self, word: u64, bytes: usize) {
         if self.length + bytes > SHORT {
             return self.push_long(word, bytes);
