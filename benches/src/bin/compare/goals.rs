@@ -117,6 +117,9 @@ pub(crate) fn table(report: &Report) -> String {
     text
 }
 
+/// What is closer than this is even.
+const EVEN: f64 = 1.01;
+
 /// A list of all in which another framework, or a goal, is ahead.
 pub(crate) fn losses(report: &Report) -> String {
     let mut text = String::new();
@@ -137,7 +140,8 @@ pub(crate) fn losses(report: &Report) -> String {
         let more_is_better = matches!(unit, "calls/s" | "MB/s" | "Mbit/s");
         for peer in systems::ALL.iter().filter(|entry| entry.is_peer()) {
             let Some(theirs) = report.middle_of(peer.name, value) else { continue };
-            if (more_is_better && theirs > ours) || (!more_is_better && theirs < ours) {
+            let ahead = if more_is_better { theirs / ours } else { ours / theirs };
+            if ahead > EVEN {
                 let [ours, theirs] = [ours, theirs].map(number);
                 let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
                 let _ =

@@ -199,7 +199,7 @@ impl Report {
             text,
             "\n### Goals\n\nMedians over the passes, of ratios within a pass.\n\n{}\n### Where we lose\n\nEvery goal that \
              this run missed, and every figure in which another framework is ahead of farcall's at most once over \
-             TCP.\n\n{}",
+             TCP by more than 1 %.\n\n{}",
             goals::table(self),
             goals::losses(self)
         );
