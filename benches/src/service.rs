@@ -15,6 +15,8 @@ pub trait Calculator {
     async fn add_maybe(&self, a: u64, b: u64) -> u64;
     /// Gives back what it gets.
     async fn echo(&self, bytes: Vec<u8>) -> Vec<u8>;
+    /// Takes what it gets, and says how much it was.
+    async fn length(&self, bytes: Vec<u8>) -> u64;
 }
 
 /// The service.
@@ -34,6 +36,9 @@ impl Calculator for Adder {
     }
     async fn echo(&self, bytes: Vec<u8>) -> Vec<u8> {
         bytes
+    }
+    async fn length(&self, bytes: Vec<u8>) -> u64 {
+        bytes.len() as u64
     }
 }
 

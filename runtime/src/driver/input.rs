@@ -117,6 +117,6 @@ impl Input {
 }
 
 /// Read buffer of an idle connection, in bytes.
-const SMALLEST: usize = 4 << 10;
+const SMALLEST: usize = 1 << 10;
 /// Largest read buffer, in bytes.
 const LARGEST: usize = 64 << 10;

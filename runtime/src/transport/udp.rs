@@ -138,6 +138,8 @@ impl Datagrams for Udp {
         let mut metas = [RecvMeta::default(); SLOTS];
         loop {
             if self.readiness.poll_arrival(cx)?.is_pending() {
+                // It may have been given slots that nothing filled.
+                inbox.clear();
                 return self.poll_failure(cx).map(Err);
             }
             let mut filled = 0;
