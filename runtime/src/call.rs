@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::pending::Pending;
 use crate::private::MethodFailure;
 use crate::semantics::{Execution, Semantics};
+use crate::wire::body::{Body, Shared};
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
@@ -32,7 +33,7 @@ mod queue;
 mod saving;
 
 pub(crate) use buffer::with_buffer;
-use queue::{Alarm, Queued};
+use queue::{Alarm, Offer, Queued, Request, never_sent};
 
 /// What a proxy calls through: an object behind a link. Cheap to clone.
 #[derive(Clone)]
@@ -319,15 +320,17 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         // Nothing comes back from a one-way call.
         let waiter = waiter.filter(|_| !plan.method().oneway);
         with_buffer(|buffer| {
-            plan.encode(&arguments, buffer)?;
-            match plan.offer(buffer, timeout, None, waiter) {
+            let shared = plan.encode(&arguments, buffer)?;
+            let large = Body::if_large(buffer, shared);
+            let offer = Offer { arguments: buffer, large: large.as_ref() };
+            match plan.offer(offer, timeout, None, waiter) {
                 Ok(key) => {
                     self.stage = Stage::Started(plan.into_pending(key, timeout));
                     Ok(waiter.is_some())
                 }
                 Err(StartError::Failed(error)) => Err(error.widen()),
                 Err(StartError::Full) => {
-                    let request = std::mem::take(buffer);
+                    let request = Request::new(buffer, large);
                     self.stage = Stage::Queued(Box::new(Queued::new(plan, request, timeout)));
                     Ok(false)
                 }
@@ -410,15 +413,15 @@ impl<T, E> Plan<T, E> {
         &self,
         arguments: &A,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), CallError<E>> {
+    ) -> Result<Option<Box<Shared>>, CallError<E>> {
         let _entered = self.span.as_deref().map(tracing::Span::enter);
-        payload::encode(arguments, buffer)
+        payload::encode_shared(arguments, buffer)
             .map_err(|error| CallError::NotEncoded { reason: error.to_string().into() })
     }
 
     fn offer(
         &self,
-        arguments: &[u8],
+        offer: Offer<'_>,
         timeout: Option<Duration>,
         waiting: Option<&mut Waiting>,
         waiter: Option<&Waker>,
@@ -429,7 +432,8 @@ impl<T, E> Plan<T, E> {
             semantics: self.method().semantics,
             oneway: self.method().oneway,
             timeout,
-            arguments,
+            arguments: offer.arguments,
+            large: offer.large,
             waiter,
         };
         self.target.link.try_start(&request, waiting)
@@ -488,10 +492,6 @@ impl<A, T, E> fmt::Debug for Call<A, T, E> {
             .field("stage", &stage)
             .finish_non_exhaustive()
     }
-}
-
-fn never_sent(waited: Duration) -> CallError {
-    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
 
 fn finished_before() -> ! {

@@ -12,18 +12,53 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Plan, Target, never_sent};
+use super::{Plan, Target};
 use crate::driver::link::{CallKey, StartError, Waiting};
 use crate::error::CallError;
 use crate::semantics::Execution;
+use crate::wire::body::Body;
 
 /// A call that found no room in the send buffer: the slow path, with everything that only it needs.
 pub(super) struct Queued<T, E> {
     pub(super) plan: Plan<T, E>,
-    request: Vec<u8>,
+    request: Request,
     pub(super) timeout: Option<Duration>,
     since: Instant,
     place: Place,
+}
+
+/// Encoded arguments.
+pub(super) enum Request {
+    Small(Vec<u8>),
+    Large(Body),
+}
+
+/// A request as the link takes it: small arguments, or else large ones that are shared.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) arguments: &'a [u8],
+    pub(super) large: Option<&'a Body>,
+}
+
+impl Request {
+    /// What is in the buffer, unless it is a large message's.
+    pub(super) fn new(buffer: &mut Vec<u8>, large: Option<Body>) -> Request {
+        large.map_or_else(|| Request::Small(std::mem::take(buffer)), Request::Large)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Request::Small(bytes) => bytes.len(),
+            Request::Large(body) => body.len(),
+        }
+    }
+
+    fn offer(&self) -> Offer<'_> {
+        match self {
+            Request::Small(bytes) => Offer { arguments: bytes, large: None },
+            Request::Large(body) => Offer { arguments: &[], large: Some(body) },
+        }
+    }
 }
 
 /// A call's place in the link's queue for room. Gives it back when it goes.
@@ -45,7 +80,7 @@ pub(super) enum Alarm {
 impl<T, E> Queued<T, E> {
     pub(super) fn new(
         plan: Plan<T, E>,
-        request: Vec<u8>,
+        request: Request,
         timeout: Option<Duration>,
     ) -> Queued<T, E> {
         let target = Arc::clone(&plan.target);
@@ -66,7 +101,7 @@ impl<T, E> Queued<T, E> {
     ) -> Poll<Result<CallKey, CallError>> {
         for _ in 0..OFFERS_PER_POLL {
             let Place { target, waiting, .. } = &mut self.place;
-            let room = target.link.poll_capacity(self.request.len(), waiting, cx);
+            let room = target.link.poll_capacity(self.request.bytes(), waiting, cx);
             if room.is_pending() {
                 return if alarm == Alarm::Timer { self.poll_alarm(cx) } else { Poll::Pending };
             }
@@ -75,7 +110,7 @@ impl<T, E> Queued<T, E> {
                 return Poll::Ready(Err(never_sent(self.since.elapsed())));
             }
             let waiting = Some(&mut self.place.waiting);
-            match self.plan.offer(&self.request, remaining, waiting, None) {
+            match self.plan.offer(self.request.offer(), remaining, waiting, None) {
                 Ok(key) => {
                     self.timeout = remaining;
                     return Poll::Ready(Ok(key));
@@ -107,6 +142,11 @@ impl<T, E> Queued<T, E> {
             Err(_ended) => closed(),
         }))
     }
+}
+
+/// The deadline passed while the request waited.
+pub(super) fn never_sent(waited: Duration) -> CallError {
+    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
 
 impl Drop for Place {

@@ -13,6 +13,7 @@ use crate::protocol::durable::rows::Request;
 use crate::semantics::Semantics;
 use crate::sqlite::Transaction;
 use crate::ticket::Ticket;
+use crate::wire::body::Encoded;
 
 impl<A: Serialize, T, E> Call<A, T, E> {
     /// Saves the call in a transaction, of a handler or of [`SqliteStore::transaction`](crate::SqliteStore::transaction),
@@ -62,7 +63,8 @@ impl<T, E> Plan<T, E> {
         let journal = target.node.journal().map_err(CallError::widen)?;
         journal.check(&target.peer).map_err(CallError::widen)?;
         let mut bytes = Vec::new();
-        self.encode(arguments, &mut bytes)?;
+        let shared = self.encode(arguments, &mut bytes)?;
+        let bytes = Encoded { bytes, shared }.into_vec();
         let limit = target.link.largest_request().saturating_sub(AROUND_ARGUMENTS);
         if bytes.len() > limit {
             let datagrams = target.link.is_over_datagrams();

@@ -21,6 +21,7 @@ mod unrecorded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(crate) use answers::Outcome;
 use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
 use record::{Body, Record, State};
