@@ -315,7 +315,8 @@ impl<'a> Connection<'a> {
                     self.handle_frames(now)?;
                     self.input.go_direct(&mut self.assembly, |_| true, now);
                 }
-                Poll::Ready(Ok(Got::More)) => self.link.lock().client.heard(now),
+                // A part of a frame is no sign of life: one must become whole.
+                Poll::Ready(Ok(Got::More)) => {}
                 Poll::Ready(Ok(Got::Fragment(assembled))) => {
                     self.busy.active(now);
                     self.handle_assembled(now, assembled)?;
