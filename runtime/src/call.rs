@@ -26,6 +26,7 @@ use crate::node::Node;
 use crate::pending::Pending;
 use crate::private::MethodFailure;
 use crate::semantics::{Execution, Semantics};
+use crate::wire::body::{Body, Shared};
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
@@ -34,7 +35,7 @@ mod queue;
 mod saving;
 
 pub(crate) use buffer::with_buffer;
-use queue::{Alarm, Queued};
+use queue::{Alarm, Offer, Queued, Request, never_sent};
 
 /// What a proxy calls through: an object behind a link. Cheap to clone.
 #[derive(Clone)]
@@ -324,8 +325,10 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         // Nothing comes back from a one-way call.
         let waiter = waiter.filter(|_| !pending.method().oneway);
         with_buffer(|buffer| {
-            pending.encode(&arguments, buffer)?;
-            match pending.offer(buffer, timeout, None, waiter) {
+            let shared = pending.encode(&arguments, buffer)?;
+            let large = Body::if_large(buffer, shared);
+            let offer = Offer { arguments: buffer, large: large.as_ref() };
+            match pending.offer(offer, timeout, None, waiter) {
                 Ok(key) => {
                     pending.started(key, timeout);
                     Ok(waiter.is_some())
@@ -333,7 +336,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
                 Err(StartError::Failed(error)) => Err(error.widen()),
                 Err(StartError::Full) => {
                     let target = Arc::clone(pending.target());
-                    let request = std::mem::take(buffer);
+                    let request = Request::new(buffer, large);
                     *queued = Some(Box::new(Queued::new(target, request, timeout)));
                     Ok(false)
                 }
@@ -380,16 +383,16 @@ impl<T, E> Pending<T, E> {
         &self,
         arguments: &A,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), CallError<E>> {
+    ) -> Result<Option<Box<Shared>>, CallError<E>> {
         let _entered = self.span().map(tracing::Span::enter);
-        payload::encode(arguments, buffer)
+        payload::encode_shared(arguments, buffer)
             .map_err(|error| CallError::NotEncoded { reason: error.to_string().into() })
     }
 
     /// Offers the request to the link.
     fn offer(
         &self,
-        arguments: &[u8],
+        offer: Offer<'_>,
         timeout: Option<Duration>,
         waiting: Option<&mut Waiting>,
         waiter: Option<&Waker>,
@@ -401,7 +404,8 @@ impl<T, E> Pending<T, E> {
             semantics: method.semantics,
             oneway: method.oneway,
             timeout,
-            arguments,
+            arguments: offer.arguments,
+            large: offer.large,
             waiter,
         };
         target.link.try_start(&request, waiting)
@@ -454,10 +458,6 @@ impl<A, T, E> fmt::Debug for Call<A, T, E> {
             .field("stage", &stage)
             .finish_non_exhaustive()
     }
-}
-
-fn never_sent(waited: Duration) -> CallError {
-    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
 
 fn finished_before() -> ! {

@@ -416,7 +416,7 @@ mod tests {
             assert_eq!(current_seq(), Some(7));
             yield_now().await;
             assert_eq!(current_seq(), Some(7));
-            Reply { status: Status::Ok, body: Vec::new() }
+            Reply { status: Status::Ok, body: Vec::new(), shared: None }
         });
         let mut scoped = Scoped::new(context(7, &Arc::default(), None), handler);
         assert!(!poll_once(&mut scoped));

@@ -13,6 +13,8 @@ use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::blocking::{block_on, in_async_task};
 use crate::call::{Decoders, Target, with_buffer};
 use crate::descriptor::MethodDescriptor;
@@ -20,6 +22,7 @@ use crate::dispatch::Status;
 use crate::driver::link::CallKey;
 use crate::error::CallError;
 use crate::semantics::Execution;
+use crate::wire::payload;
 
 #[cfg(feature = "sqlite")]
 mod saved;
@@ -250,27 +253,35 @@ impl<T, E> Pending<T, E> {
     /// its panic harms no other.
     fn finish(
         &mut self,
-        answer: Result<Status, CallError>,
+        answer: Result<(Status, Option<Bytes>), CallError>,
         body: &[u8],
     ) -> Result<T, CallError<E>> {
         self.stage = Stage::Finished;
         match answer {
-            Ok(Status::Ok) => (self.decoders.result)(body)
-                .map_err(|error| CallError::BadReply { reason: error.to_string().into() }),
-            Ok(Status::MethodError) => match (self.decoders.error)(body) {
-                Ok(error) => Err(CallError::Method(error)),
-                Err(reason) => Err(CallError::BadReply { reason }),
-            },
-            Ok(Status::Failed(code)) => {
-                let detail = String::from_utf8_lossy(body).into();
-                Err(code.into_error(detail, code.execution()).widen())
-            }
+            Ok((status, Some(large))) => payload::lend(&large, || self.decode(status, &large)),
+            Ok((status, None)) => self.decode(status, body),
             Err(error) => Err(error.widen()),
         }
     }
 
+    #[inline]
+    fn decode(&self, status: Status, body: &[u8]) -> Result<T, CallError<E>> {
+        match status {
+            Status::Ok => (self.decoders.result)(body)
+                .map_err(|error| CallError::BadReply { reason: error.to_string().into() }),
+            Status::MethodError => match (self.decoders.error)(body) {
+                Ok(error) => Err(CallError::Method(error)),
+                Err(reason) => Err(CallError::BadReply { reason }),
+            },
+            Status::Failed(code) => {
+                let detail = String::from_utf8_lossy(body).into();
+                Err(code.into_error(detail, code.execution()).widen())
+            }
+        }
+    }
+
     fn finish_one_way(&mut self) -> Result<T, CallError<E>> {
-        self.finish(Ok(Status::Ok), &[])
+        self.finish(Ok((Status::Ok, None)), &[])
     }
 }
 

@@ -90,7 +90,8 @@ fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
     let id = super::dispatch::id_literal(method);
     let places = signature.places();
     let decode = match Passing::of(value) {
-        Passing::Bytes => quote!(#root::__private::decode_bytes),
+        Passing::Bytes | Passing::Vector => quote!(#root::__private::decode_bytes),
+        Passing::Shared => quote!(#root::__private::decode_run),
         _ => {
             let decode = private(&root, "decode", places.value);
             quote_spanned!(places.value=> |bytes| #decode(bytes))

@@ -12,18 +12,53 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Target, never_sent};
+use super::Target;
 use crate::driver::link::{CallKey, StartError, Waiting};
 use crate::error::CallError;
 use crate::pending::Pending;
 use crate::semantics::Execution;
+use crate::wire::body::Body;
 
 /// A call that found no room in the send buffer: the slow path, with everything that only it needs.
 pub(super) struct Queued {
-    request: Vec<u8>,
+    request: Request,
     timeout: Option<Duration>,
     since: Instant,
     place: Place,
+}
+
+/// Encoded arguments.
+pub(super) enum Request {
+    Small(Vec<u8>),
+    Large(Body),
+}
+
+/// A request as the link takes it: small arguments, or else large ones that are shared.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) arguments: &'a [u8],
+    pub(super) large: Option<&'a Body>,
+}
+
+impl Request {
+    /// What is in the buffer, unless it is a large message's.
+    pub(super) fn new(buffer: &mut Vec<u8>, large: Option<Body>) -> Request {
+        large.map_or_else(|| Request::Small(std::mem::take(buffer)), Request::Large)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Request::Small(bytes) => bytes.len(),
+            Request::Large(body) => body.len(),
+        }
+    }
+
+    fn offer(&self) -> Offer<'_> {
+        match self {
+            Request::Small(bytes) => Offer { arguments: bytes, large: None },
+            Request::Large(body) => Offer { arguments: &[], large: Some(body) },
+        }
+    }
 }
 
 /// A call's place in the link's queue for room. Gives it back when it goes.
@@ -43,7 +78,7 @@ pub(super) enum Alarm {
 }
 
 impl Queued {
-    pub(super) fn new(target: Arc<Target>, request: Vec<u8>, timeout: Option<Duration>) -> Queued {
+    pub(super) fn new(target: Arc<Target>, request: Request, timeout: Option<Duration>) -> Queued {
         let place = Place { target, waiting: Waiting::default(), alarm: None };
         Queued { request, timeout, since: Instant::now(), place }
     }
@@ -62,7 +97,7 @@ impl Queued {
     ) -> Poll<Result<(CallKey, Option<Duration>), CallError>> {
         for _ in 0..OFFERS_PER_POLL {
             let Place { target, waiting, .. } = &mut self.place;
-            let room = target.link.poll_capacity(self.request.len(), waiting, cx);
+            let room = target.link.poll_capacity(self.request.bytes(), waiting, cx);
             if room.is_pending() {
                 return match alarm {
                     Alarm::Timer => self.poll_alarm(cx).map(Err),
@@ -74,7 +109,7 @@ impl Queued {
                 return Poll::Ready(Err(never_sent(self.since.elapsed())));
             }
             let waiting = Some(&mut self.place.waiting);
-            match call.offer(&self.request, remaining, waiting, None) {
+            match call.offer(self.request.offer(), remaining, waiting, None) {
                 Ok(key) => return Poll::Ready(Ok((key, remaining))),
                 Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
                 // Another call was faster.
@@ -103,6 +138,11 @@ impl Queued {
             Err(_ended) => closed(),
         })
     }
+}
+
+/// The deadline passed while the request waited.
+pub(super) fn never_sent(waited: Duration) -> CallError {
+    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
 
 impl Drop for Place {

@@ -12,6 +12,7 @@ use crate::protocol::durable::rows::Request;
 use crate::semantics::Semantics;
 use crate::sqlite::Transaction;
 use crate::ticket::Ticket;
+use crate::wire::body::Encoded;
 
 impl<A: Serialize, T, E> Call<A, T, E> {
     /// Saves the call in a transaction, of a handler or of [`SqliteStore::transaction`](crate::SqliteStore::transaction),
@@ -53,7 +54,8 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         let journal = target.node.journal().map_err(CallError::widen)?;
         journal.check(&target.peer).map_err(CallError::widen)?;
         let mut bytes = Vec::new();
-        self.pending.encode(arguments, &mut bytes)?;
+        let shared = self.pending.encode(arguments, &mut bytes)?;
+        let bytes = Encoded { bytes, shared }.into_vec();
         let limit = target.link.largest_request().saturating_sub(AROUND_ARGUMENTS);
         if bytes.len() > limit {
             let datagrams = target.link.is_over_datagrams();

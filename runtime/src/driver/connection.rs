@@ -14,7 +14,7 @@ use super::busy::BusyPoll;
 use super::clock::Clock;
 use super::datagram::client::{End, Exchange};
 use super::entropy::Entropy;
-use super::input::Input;
+use super::input::{Got, Input};
 use super::link::{Link, Phase, State};
 use super::output::Output;
 use super::timer::Timer;
@@ -25,7 +25,7 @@ use crate::protocol::client::{Client, ClientConfig, Health};
 use crate::protocol::packet::ClientEnd;
 use crate::time::Time;
 use crate::transport::{Datagrams, Network, Side, Stream};
-use crate::wire::frame::{CloseCode, Fragment, Frame, decode, decode_reply, put_close};
+use crate::wire::frame::{CloseCode, Frame, decode, decode_reply, put_close};
 use crate::wire::send_buffer::{SendBuffer, UNFINISHED};
 
 /// Makes a link to `address` and starts its task.
@@ -312,10 +312,17 @@ impl<'a> Connection<'a> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
         for _ in 0..READS_PER_POLL {
-            match self.input.poll_read(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => {
+            match self.input.poll_read(cx, &mut self.stream, &mut self.assembly, now) {
+                Poll::Ready(Ok(Got::Bytes)) => {
                     self.busy.active(now);
                     self.handle_frames(now)?;
+                    self.input.go_direct(&mut self.assembly, |_| true, now);
+                }
+                // A part of a frame is no sign of life: one must become whole.
+                Poll::Ready(Ok(Got::More)) => {}
+                Poll::Ready(Ok(Got::Fragment(assembled))) => {
+                    self.busy.active(now);
+                    self.handle_assembled(now, assembled)?;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
@@ -351,7 +358,7 @@ impl<'a> Connection<'a> {
                 Ok(Frame::Close { code, text }) => Err(closed(code, text)),
                 Ok(Frame::Fragment(fragment)) => {
                     client.heard(now);
-                    assemble(&mut self.assembly, now, &fragment, client, out)
+                    take_assembled(self.assembly.accept(now, &fragment), now, client)
                 }
                 Ok(frame) => {
                     client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
@@ -369,6 +376,18 @@ impl<'a> Connection<'a> {
         if flooded {
             return Err(invalid("the peer asks more than it reads"));
         }
+        result
+    }
+
+    /// A fragment came straight into its message.
+    fn handle_assembled(&mut self, now: Time, assembled: Assembled) -> io::Result<()> {
+        let mut state = self.link.lock();
+        state.scheduled = true;
+        let State { client, out, .. } = &mut *state;
+        client.heard(now);
+        let result = take_assembled(assembled, now, client);
+        client.after_input(now, out);
+        state.leave_with(&mut self.woken);
         result
     }
 
@@ -451,19 +470,15 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Takes one piece of a reply, and the reply when it is whole.
-fn assemble(
-    assembly: &mut Assembly,
-    now: Time,
-    fragment: &Fragment<'_>,
-    client: &mut Client<Waker>,
-    out: &mut SendBuffer,
-) -> io::Result<()> {
-    match assembly.accept(now, fragment) {
+/// Takes the reply that a piece made whole, if it did.
+fn take_assembled(assembled: Assembled, now: Time, client: &mut Client<Waker>) -> io::Result<()> {
+    match assembled {
         Assembled::Unfinished => Ok(()),
         Assembled::Whole(message) => match decode(&message) {
-            Ok(frame @ Frame::Reply(_)) => {
-                client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
+            Ok(Frame::Reply(reply)) => {
+                let body = message.slice_ref(reply.body);
+                let handled = client.handle_large(now, &reply, body);
+                handled.map_err(|violation| invalid(violation.0))
             }
             _ => Err(invalid("fragments that make no reply")),
         },

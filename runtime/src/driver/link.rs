@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::clock::Clock;
 use super::datagram::Sockets;
 use super::lock;
@@ -16,10 +18,11 @@ use crate::error::CallError;
 use crate::id::Handle;
 use crate::limits::Limits;
 use crate::protocol::client::{
-    Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted,
+    Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted, Taken,
 };
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
+use crate::wire::body::Body;
 use crate::wire::send_buffer::SendBuffer;
 
 /// All calls of a node to one server.
@@ -80,6 +83,8 @@ pub(crate) struct StartCall<'a> {
     /// None for no deadline.
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
+    /// The arguments, instead, if they are more than a fragment and are to be shared.
+    pub(crate) large: Option<&'a Body>,
     /// Who is woken when the answer is there, as after [`Link::poll_answer`].
     pub(crate) waiter: Option<&'a Waker>,
 }
@@ -126,6 +131,7 @@ impl Link {
             oneway: call.oneway,
             timeout: call.timeout,
             arguments: call.arguments,
+            large: call.large,
         };
         let mut state = lock(&self.state);
         let State { client, out, phase, .. } = &mut *state;
@@ -178,14 +184,14 @@ impl Link {
         }
     }
 
-    /// The answer: how the method ended, with the bytes swapped into `body`.
+    /// The answer: how the method ended, with the bytes swapped into `body`, or beside it if they are many.
     #[inline]
     pub(crate) fn poll_answer(
         &self,
         key: CallKey,
         cx: &mut Context<'_>,
         body: &mut Vec<u8>,
-    ) -> Poll<Result<Status, CallError>> {
+    ) -> Poll<Result<(Status, Option<Bytes>), CallError>> {
         let answer = lock(&self.state).client.take_or_wait(key.0, body, |old| match old {
             Some(old) if old.will_wake(cx.waker()) => None,
             _ => Some(cx.waker().clone()),
@@ -201,8 +207,8 @@ impl Link {
         &self,
         key: CallKey,
         body: &mut Vec<u8>,
-    ) -> Option<Result<Status, CallError>> {
-        Some(lock(&self.state).client.take(key.0, body)?.map(status))
+    ) -> Option<Result<(Status, Option<Bytes>), CallError>> {
+        Some(lock(&self.state).client.take_shared(key.0, body)?.map(status))
     }
 
     /// Nobody wants the answer any more; the call is given up.
@@ -471,9 +477,10 @@ fn add_waker(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
     }
 }
 
-fn status(answered: Answered) -> Status {
-    match answered {
+fn status((answered, large): Taken) -> (Status, Option<Bytes>) {
+    let status = match answered {
         Answered::Ok => Status::Ok,
         Answered::MethodError => Status::MethodError,
-    }
+    };
+    (status, large)
 }

@@ -20,11 +20,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::busy::BusyPoll;
-use super::input::Input;
+use super::input::{Got, Input};
 use super::output::Output;
 use super::server::Server;
 use super::session::CellState;
 use super::timer::Timer;
+use crate::id::Seq;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
 use crate::time::Time;
@@ -167,8 +168,13 @@ impl Serving {
         for _ in 0..READS_PER_POLL {
             // What was read may be left from the handshake.
             self.handle_frames(cx, now)?;
-            match self.input.poll_read(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => self.busy.active(now),
+            match self.input.poll_read(cx, &mut self.stream, &mut self.assembly, now) {
+                Poll::Ready(Ok(Got::Bytes)) => self.busy.active(now),
+                Poll::Ready(Ok(Got::More)) => {}
+                Poll::Ready(Ok(Got::Fragment(assembled))) => {
+                    self.busy.active(now);
+                    self.handle_assembled(cx, now, assembled, 0)?;
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }
@@ -190,6 +196,9 @@ impl Serving {
         result.map_err(|error| self.broken(&error))?;
         if self.desk.is_flooded() {
             return Err(io::Error::other("the peer asks more than it reads"));
+        }
+        if self.input.go_direct(&mut self.assembly, |bytes| self.desk.has_room(bytes), now) {
+            self.desk.count_assembly(self.assembly.bytes());
         }
         Ok(())
     }
@@ -229,18 +238,26 @@ impl Serving {
     ) -> io::Result<()> {
         let room = self.desk.has_room(fragment.bytes.len());
         let assembled = self.assembly.accept_if(room, now, fragment);
+        self.handle_assembled(cx, now, assembled, fragment.seq)
+    }
+
+    /// What a fragment of message `seq` led to.
+    fn handle_assembled(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        assembled: Assembled,
+        seq: Seq,
+    ) -> io::Result<()> {
         self.desk.count_assembly(self.assembly.bytes());
         match assembled {
             Assembled::Unfinished => Ok(()),
             Assembled::Whole(message) => match decode(&message) {
-                Ok(Frame::Call(_)) => {
-                    let end = message.len();
-                    self.handle_frame(cx, now, &message.into(), 0, end)
-                }
+                Ok(Frame::Call(_)) => self.handle_frame(cx, now, &message, 0, message.len()),
                 _ => Err(self.broken(&"fragments that make no call")),
             },
             Assembled::Refused(excess) => {
-                let refused = self.desk.refuse(now, fragment.seq, excess);
+                let refused = self.desk.refuse(now, seq, excess);
                 refused.map_err(|Violation(what)| self.broken(&what))
             }
             Assembled::Violation(what) => Err(self.broken(&what)),

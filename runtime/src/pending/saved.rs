@@ -68,8 +68,8 @@ impl<T, E> Pending<T, E> {
     /// What the caller is told of a saved call that has ended.
     pub(super) fn end(&mut self, ended: &Ended) -> Result<T, CallError<E>> {
         match ended {
-            Ended::Ok(body) => self.finish(Ok(Status::Ok), body),
-            Ended::MethodError(body) => self.finish(Ok(Status::MethodError), body),
+            Ended::Ok(body) => self.finish(Ok((Status::Ok, None)), body),
+            Ended::MethodError(body) => self.finish(Ok((Status::MethodError, None)), body),
             Ended::Failed(error) => self.finish(Err(error.clone()), &[]),
         }
     }

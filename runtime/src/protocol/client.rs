@@ -24,6 +24,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use acks::Acks;
 use bindings::Binding;
 pub(crate) use bindings::Expected;
@@ -38,6 +40,7 @@ use crate::error::{CallError, Refusal};
 use crate::id::{CallId, Handle, NodeId};
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
+use crate::wire::body::Body;
 use crate::wire::frame::{self, Call};
 use crate::wire::send_buffer::SendBuffer;
 
@@ -100,6 +103,8 @@ pub(crate) struct NewCall<'a> {
     pub(crate) oneway: bool,
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
+    /// The arguments, instead, if they are more than [`FRAGMENT`](frame::FRAGMENT) bytes and are to be shared.
+    pub(crate) large: Option<&'a Body>,
 }
 
 /// Why a call was not taken. Nothing was sent.
@@ -120,9 +125,20 @@ pub(crate) enum Answered {
     MethodError,
 }
 
+/// How a call was answered, and the bytes if they came in fragments.
+pub(crate) type Taken = (Answered, Option<Bytes>);
+
 /// The peer broke the protocol; the link must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) &'static str);
+
+impl NewCall<'_> {
+    /// Bytes of the encoded arguments.
+    #[inline]
+    fn bytes(&self) -> usize {
+        self.large.map_or(self.arguments.len(), Body::len)
+    }
+}
 
 impl<W> Client<W> {
     /// A client without calls, session or link.
@@ -164,11 +180,12 @@ impl<W> Client<W> {
         out: &mut SendBuffer,
     ) -> Result<Key, NotStarted> {
         self.check(call).map_err(NotStarted::Failed)?;
-        if !self.has_room(call.arguments.len(), out) {
+        let bytes = call.bytes();
+        if !self.has_room(bytes, out) {
             return Err(NotStarted::Full);
         }
         self.statistics.calls += 1;
-        self.request_bytes += call.arguments.len();
+        self.request_bytes += bytes;
         let untimed = now.is_none();
         let now = now.unwrap_or(Time::ZERO);
         let deadline = call.timeout.map_or(Time::NEVER, |timeout| now + timeout);
@@ -193,36 +210,54 @@ impl<W> Client<W> {
         oneway || !self.queue.is_empty()
     }
 
-    /// The answer, if there is one; its bytes are swapped into `body`, and the call is forgotten.
+    /// The answer, if there is one, and the call is forgotten: its bytes are swapped into `body`, or are beside it if they
+    /// came in fragments.
     #[inline]
-    pub(crate) fn take(
+    pub(crate) fn take_shared(
         &mut self,
         key: Key,
         body: &mut Vec<u8>,
-    ) -> Option<Result<Answered, CallError>> {
+    ) -> Option<Result<Taken, CallError>> {
         let slot = self.slots.get_mut(key)?;
         if slot.state != State::Done {
             return None;
         }
         let answer = slot.answer.take()?;
         std::mem::swap(&mut slot.body, body);
+        let large = slot.large_body.take();
         self.release(key.index);
         Some(match answer {
-            Answer::Ok => Ok(Answered::Ok),
-            Answer::MethodError => Ok(Answered::MethodError),
+            Answer::Ok => Ok((Answered::Ok, large)),
+            Answer::MethodError => Ok((Answered::MethodError, large)),
             Answer::Failed(error) => Err(error),
         })
     }
 
-    /// The answer as [`take`](Self::take), or leaves `waiter` to be woken when it is there.
+    /// As [`take_shared`](Self::take_shared), with all bytes of the answer in `body`.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn take(
+        &mut self,
+        key: Key,
+        body: &mut Vec<u8>,
+    ) -> Option<Result<Answered, CallError>> {
+        let answer = self.take_shared(key, body)?;
+        Some(answer.map(|(answered, large)| {
+            if let Some(large) = large {
+                *body = large.into();
+            }
+            answered
+        }))
+    }
+
+    /// The answer as [`take_shared`](Self::take_shared), or leaves `waiter` to be woken when it is there.
     #[inline]
     pub(crate) fn take_or_wait(
         &mut self,
         key: Key,
         body: &mut Vec<u8>,
         waiter: impl FnOnce(Option<&W>) -> Option<W>,
-    ) -> Option<Result<Answered, CallError>> {
-        let answer = self.take(key, body);
+    ) -> Option<Result<Taken, CallError>> {
+        let answer = self.take_shared(key, body);
         if answer.is_none()
             && let Some(slot) = self.slots.get_mut(key)
             && let Some(waiter) = waiter(slot.waiter.as_ref())
@@ -292,8 +327,8 @@ impl<W> Client<W> {
     /// Whether the call can be made at all.
     fn check(&self, call: &NewCall<'_>) -> Result<(), CallError> {
         let limit = self.max_message();
-        if call.arguments.len() > limit {
-            let (size, datagrams) = (call.arguments.len(), self.config.datagrams);
+        if call.bytes() > limit {
+            let (size, datagrams) = (call.bytes(), self.config.datagrams);
             return Err(CallError::TooLarge { size, limit, datagrams });
         }
         if self.link.is_draining() && call.semantics != Semantics::AtLeastOnce {
@@ -390,14 +425,17 @@ impl<W> Client<W> {
             arguments: &slot.request,
         };
         let once = slot.semantics == Semantics::Maybe;
-        if slot.request.len() <= out.whole() {
+        if let Some(request) = &slot.large_request {
+            let head = frame::call_message_head(&call);
+            out.push_large(slot.seq, head, Body::clone(request), once);
+        } else if slot.request.len() <= out.whole() {
             if once {
                 out.mark_once();
             }
             frame::put_call(&call, out.small());
         } else {
             let head = frame::call_message_head(&call);
-            out.push_large(slot.seq, head, slot.request.clone().into(), once);
+            out.push_large(slot.seq, head, slot.request.clone(), once);
         }
         slot.position = out.position();
         slot.link = self.link_number;

@@ -21,6 +21,7 @@ mod unrecorded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(crate) use answers::Outcome;
 use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
 use budget::Share;
@@ -308,7 +309,7 @@ impl ServerSession {
         let status = ReplyStatus::Failed(code);
         if !cfg_canary!("refusals_are_forgotten") {
             let body = Body::of(text.as_bytes());
-            self.count_saved(now, body.bytes().len());
+            self.count_saved(now, body.len());
             self.records.insert(seq, Record::answered(status, body));
         }
         frame::put_reply(seq, status, text.as_bytes(), out.small());
@@ -372,7 +373,7 @@ impl ServerSession {
         self.replay.insert(seq);
         if !cfg_canary!("resolve_does_not_fence") {
             let body = Body::of(b"");
-            self.count_saved(now, body.bytes().len());
+            self.count_saved(now, body.len());
             self.records.insert(seq, Record::answered(ReplyStatus::Fenced, body));
         }
         frame::put_reply(seq, ReplyStatus::Fenced, b"", out.small());

@@ -221,6 +221,7 @@ fn deposit(client: &mut Client<()>, handle: Handle, cents: u64, up: &mut SendBuf
         oneway: false,
         timeout: Limits::default().default_timeout,
         arguments: &arguments,
+        large: None,
     };
     client.start(Some(Time::ZERO), &call, up).expect("there is room")
 }

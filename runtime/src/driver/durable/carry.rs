@@ -396,8 +396,16 @@ async fn exchange(
     timeout: Option<Duration>,
 ) -> Result<(Status, Vec<u8>), CallError> {
     let semantics = Semantics::AtLeastOnce;
-    let call =
-        StartCall { handle, method, semantics, oneway: false, timeout, arguments, waiter: None };
+    let call = StartCall {
+        handle,
+        method,
+        semantics,
+        oneway: false,
+        timeout,
+        arguments,
+        large: None,
+        waiter: None,
+    };
     let mut queued = Queued { link, waiting: Waiting::default() };
     let mut first = true;
     let key = loop {
@@ -411,8 +419,8 @@ async fn exchange(
         }
     };
     let mut body = Vec::new();
-    let status = poll_fn(|cx| link.poll_answer(key, cx, &mut body)).await?;
-    Ok((status, body))
+    let (status, large) = poll_fn(|cx| link.poll_answer(key, cx, &mut body)).await?;
+    Ok((status, large.map_or(body, Vec::from)))
 }
 
 /// A place among those who wait for room, given back with it.

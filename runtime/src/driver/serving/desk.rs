@@ -16,6 +16,7 @@ use crate::protocol::assembly::Excess;
 use crate::protocol::client::Violation;
 use crate::protocol::server::Resolved;
 use crate::time::Time;
+use crate::wire::body::Encoded;
 use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
@@ -23,7 +24,7 @@ use crate::wire::send_buffer::SendBuffer;
 pub(super) struct Done {
     pub(super) seq: Seq,
     pub(super) status: ReplyStatus,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Encoded,
     pub(super) oneway: bool,
 }
 

@@ -27,6 +27,7 @@ use crate::protocol::server::{Admission, Target};
 use crate::registry::Dispatcher;
 use crate::semantics::Semantics;
 use crate::time::Time;
+use crate::wire::body::Encoded;
 use crate::wire::frame::{Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
@@ -207,7 +208,7 @@ impl CellState {
     pub(super) fn finish(&mut self, now: Time, done: Done) -> Vec<u8> {
         let Done { seq, status, mut body, oneway } = done;
         self.complete(now, seq, status, &mut body, oneway);
-        body
+        body.bytes
     }
 }
 
@@ -241,7 +242,7 @@ impl Handler {
 
     /// Polls the user's code; its panic is an outcome like others.
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ReplyStatus, Vec<u8>)> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ReplyStatus, Encoded)> {
         let _entered = self.span.as_deref().map(tracing::Span::enter);
         let scoped = &mut self.scoped;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(scoped).poll(cx)));
@@ -251,7 +252,7 @@ impl Handler {
             Err(panic) => {
                 let reason = message(&*panic);
                 tracing::error!(method = self.method.name, reason, "a method panicked");
-                (ReplyStatus::Failed(FailureCode::Panicked), PANICKED.into())
+                (ReplyStatus::Failed(FailureCode::Panicked), Vec::from(PANICKED).into())
             }
         };
         // What the user's future still holds is dropped here, and may panic as well.
@@ -266,11 +267,15 @@ impl Handler {
     }
 
     #[inline]
-    fn outcome(&self, reply: Reply) -> (ReplyStatus, Vec<u8>) {
-        let Reply { status, body } = reply;
+    fn outcome(&self, reply: Reply) -> (ReplyStatus, Encoded) {
+        let Reply { status, body, shared } = reply;
+        let body = Encoded { bytes: body, shared };
         if self.method.max_reply.is_some_and(|limit| body.len() > limit) {
             let code = FailureCode::ReplyTooLarge;
-            return (ReplyStatus::Failed(code), "it is larger than its `max_reply`".into());
+            return (
+                ReplyStatus::Failed(code),
+                Vec::from("it is larger than its `max_reply`").into(),
+            );
         }
         let status = match status {
             Status::Ok => ReplyStatus::Ok,
@@ -314,7 +319,7 @@ impl Drop for Spawned {
             && !self.server.is_dead()
         {
             let status = ReplyStatus::Failed(FailureCode::Aborted);
-            let mut body = ABORTED.into();
+            let mut body = Vec::from(ABORTED);
             self.cell.complete(handler.seq, status, &mut body, handler.method.oneway);
         }
     }

@@ -115,6 +115,7 @@ impl Conversation {
             oneway: false,
             timeout,
             arguments: b"5",
+            large: None,
         };
         let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.calls.push((method, Some(key)));

@@ -293,6 +293,7 @@ impl World {
             oneway: made.task.oneway,
             timeout: made.timeout,
             arguments: &arguments,
+            large: None,
         };
         let end = &mut self.clients[client];
         // What still runs after its caller has gone, or runs again, takes room at the server.
@@ -396,7 +397,7 @@ impl World {
         let error = match answer {
             Err(error) => return self.told_error(call, &error),
             Ok(_) if made.task.oneway => return self.told(call, Told::HandedOver, false),
-            Ok(answered) => answered == Answered::MethodError,
+            Ok((answered, _)) => answered == Answered::MethodError,
         };
         match made.task.run_of(error, &body) {
             Some(run) => self.told(call, Told::Answer { run: Some(run) }, false),

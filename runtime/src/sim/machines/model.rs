@@ -340,6 +340,7 @@ impl Small {
             oneway: false,
             timeout: None,
             arguments: &[],
+            large: None,
         };
         match self.client.start(Some(NOW), &new, out) {
             Ok(key) => self.keys.push(Some(key)),

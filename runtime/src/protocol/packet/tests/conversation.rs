@@ -93,6 +93,7 @@ impl Talk {
             oneway: false,
             timeout: Some(Duration::from_secs(1)),
             arguments: b"5",
+            large: None,
         };
         let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.call = Some(key);

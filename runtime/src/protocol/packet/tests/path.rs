@@ -114,6 +114,7 @@ impl World {
             oneway: false,
             timeout: None,
             arguments: &vec![7; bytes],
+            large: None,
         };
         let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.calls.push(Some(key));
