@@ -322,7 +322,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         with_buffer(|buffer| {
             let shared = plan.encode(&arguments, buffer)?;
             let large = Body::if_large(buffer, shared);
-            let offer = Offer { arguments: buffer, large: large.as_ref() };
+            let offer = Offer { arguments: buffer, large: large.as_deref() };
             match plan.offer(offer, timeout, None, waiter) {
                 Ok(key) => {
                     self.stage = Stage::Started(plan.into_pending(key, timeout));
