@@ -327,7 +327,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         with_buffer(|buffer| {
             let shared = pending.encode(&arguments, buffer)?;
             let large = Body::if_large(buffer, shared);
-            let offer = Offer { arguments: buffer, large: large.as_ref() };
+            let offer = Offer { arguments: buffer, large: large.as_deref() };
             match pending.offer(offer, timeout, None, waiter) {
                 Ok(key) => {
                     pending.started(key, timeout);

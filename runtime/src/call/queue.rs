@@ -30,7 +30,7 @@ pub(super) struct Queued {
 /// Encoded arguments.
 pub(super) enum Request {
     Small(Vec<u8>),
-    Large(Body),
+    Large(Box<Body>),
 }
 
 /// A request as the link takes it: small arguments, or else large ones that are shared.
@@ -42,7 +42,7 @@ pub(super) struct Offer<'a> {
 
 impl Request {
     /// What is in the buffer, unless it is a large message's.
-    pub(super) fn new(buffer: &mut Vec<u8>, large: Option<Body>) -> Request {
+    pub(super) fn new(buffer: &mut Vec<u8>, large: Option<Box<Body>>) -> Request {
         large.map_or_else(|| Request::Small(std::mem::take(buffer)), Request::Large)
     }
 

@@ -68,8 +68,11 @@ impl Body {
 
     /// An encoded value that is too long for one frame of a stream; `encoded` is as it was if it is not.
     #[inline]
-    pub(crate) fn if_large(encoded: &mut Vec<u8>, shared: Option<Box<Shared>>) -> Option<Body> {
-        (shared.is_some() || encoded.len() > FRAGMENT).then(|| Body::of(encoded, shared))
+    pub(crate) fn if_large(
+        encoded: &mut Vec<u8>,
+        shared: Option<Box<Shared>>,
+    ) -> Option<Box<Body>> {
+        (shared.is_some() || encoded.len() > FRAGMENT).then(|| Box::new(Body::of(encoded, shared)))
     }
 
     /// All bytes.
