@@ -123,8 +123,9 @@ impl<T, E> Pending<T, E> {
             Stage::InFlight => match &self.way {
                 Way::Unstarted => None,
                 &Way::Link(key) => with_buffer(|body| {
-                    let answer = self.target.link().try_answer(key, body)?;
-                    Some(self.finish(answer, body))
+                    let mut large = None;
+                    let answer = self.target.link().try_answer(key, body, &mut large)?;
+                    Some(self.finish(answer, body, large))
                 }),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => {
@@ -253,14 +254,15 @@ impl<T, E> Pending<T, E> {
     /// its panic harms no other.
     fn finish(
         &mut self,
-        answer: Result<(Status, Option<Bytes>), CallError>,
+        answer: Result<Status, CallError>,
         body: &[u8],
+        large: Option<Bytes>,
     ) -> Result<T, CallError<E>> {
         self.stage = Stage::Finished;
-        match answer {
-            Ok((status, Some(large))) => payload::lend(&large, || self.decode(status, &large)),
-            Ok((status, None)) => self.decode(status, body),
-            Err(error) => Err(error.widen()),
+        match (answer, large) {
+            (Ok(status), Some(large)) => payload::lend(&large, || self.decode(status, &large)),
+            (Ok(status), None) => self.decode(status, body),
+            (Err(error), _) => Err(error.widen()),
         }
     }
 
@@ -281,7 +283,7 @@ impl<T, E> Pending<T, E> {
     }
 
     fn finish_one_way(&mut self) -> Result<T, CallError<E>> {
-        self.finish(Ok((Status::Ok, None)), &[])
+        self.finish(Ok(Status::Ok), &[], None)
     }
 }
 
@@ -298,8 +300,9 @@ impl<T, E> Future for Pending<T, E> {
             Stage::InFlight => match &mut this.way {
                 Way::Unstarted => Poll::Pending,
                 &mut Way::Link(key) => with_buffer(|body| {
-                    let answer = this.target.link().poll_answer(key, cx, body);
-                    answer.map(|answer| this.finish(answer, body))
+                    let mut large = None;
+                    let answer = this.target.link().poll_answer(key, cx, body, &mut large);
+                    answer.map(|answer| this.finish(answer, body, large))
                 }),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => {

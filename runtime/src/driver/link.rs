@@ -18,7 +18,7 @@ use crate::error::CallError;
 use crate::id::Handle;
 use crate::limits::Limits;
 use crate::protocol::client::{
-    Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted, Taken,
+    Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted,
 };
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
@@ -184,15 +184,16 @@ impl Link {
         }
     }
 
-    /// The answer: how the method ended, with the bytes swapped into `body`, or beside it if they are many.
+    /// The answer: how the method ended, with the bytes swapped into `body`, or in `large` if they are many.
     #[inline]
     pub(crate) fn poll_answer(
         &self,
         key: CallKey,
         cx: &mut Context<'_>,
         body: &mut Vec<u8>,
-    ) -> Poll<Result<(Status, Option<Bytes>), CallError>> {
-        let answer = lock(&self.state).client.take_or_wait(key.0, body, |old| match old {
+        large: &mut Option<Bytes>,
+    ) -> Poll<Result<Status, CallError>> {
+        let answer = lock(&self.state).client.take_or_wait(key.0, body, large, |old| match old {
             Some(old) if old.will_wake(cx.waker()) => None,
             _ => Some(cx.waker().clone()),
         });
@@ -207,8 +208,9 @@ impl Link {
         &self,
         key: CallKey,
         body: &mut Vec<u8>,
-    ) -> Option<Result<(Status, Option<Bytes>), CallError>> {
-        Some(lock(&self.state).client.take_shared(key.0, body)?.map(status))
+        large: &mut Option<Bytes>,
+    ) -> Option<Result<Status, CallError>> {
+        Some(lock(&self.state).client.take_shared(key.0, body, large)?.map(status))
     }
 
     /// Nobody wants the answer any more; the call is given up.
@@ -477,10 +479,9 @@ fn add_waker(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
     }
 }
 
-fn status((answered, large): Taken) -> (Status, Option<Bytes>) {
-    let status = match answered {
+fn status(answered: Answered) -> Status {
+    match answered {
         Answered::Ok => Status::Ok,
         Answered::MethodError => Status::MethodError,
-    };
-    (status, large)
+    }
 }

@@ -68,9 +68,9 @@ impl<T, E> Pending<T, E> {
     /// What the caller is told of a saved call that has ended.
     pub(super) fn end(&mut self, ended: &Ended) -> Result<T, CallError<E>> {
         match ended {
-            Ended::Ok(body) => self.finish(Ok((Status::Ok, None)), body),
-            Ended::MethodError(body) => self.finish(Ok((Status::MethodError, None)), body),
-            Ended::Failed(error) => self.finish(Err(error.clone()), &[]),
+            Ended::Ok(body) => self.finish(Ok(Status::Ok), body, None),
+            Ended::MethodError(body) => self.finish(Ok(Status::MethodError), body, None),
+            Ended::Failed(error) => self.finish(Err(error.clone()), &[], None),
         }
     }
 

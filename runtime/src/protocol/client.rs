@@ -125,9 +125,6 @@ pub(crate) enum Answered {
     MethodError,
 }
 
-/// How a call was answered, and the bytes if they came in fragments.
-pub(crate) type Taken = (Answered, Option<Bytes>);
-
 /// The peer broke the protocol; the link must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) &'static str);
@@ -210,25 +207,28 @@ impl<W> Client<W> {
         oneway || !self.queue.is_empty()
     }
 
-    /// The answer, if there is one, and the call is forgotten: its bytes are swapped into `body`, or are beside it if they
+    /// The answer, if there is one, and the call is forgotten: its bytes are swapped into `body`, or are in `large` if they
     /// came in fragments.
     #[inline]
     pub(crate) fn take_shared(
         &mut self,
         key: Key,
         body: &mut Vec<u8>,
-    ) -> Option<Result<Taken, CallError>> {
+        large: &mut Option<Bytes>,
+    ) -> Option<Result<Answered, CallError>> {
         let slot = self.slots.get_mut(key)?;
         if slot.state != State::Done {
             return None;
         }
         let answer = slot.answer.take()?;
         std::mem::swap(&mut slot.body, body);
-        let large = slot.large_body.take();
+        if slot.large_body.is_some() {
+            *large = slot.large_body.take();
+        }
         self.release(key.index);
         Some(match answer {
-            Answer::Ok => Ok((Answered::Ok, large)),
-            Answer::MethodError => Ok((Answered::MethodError, large)),
+            Answer::Ok => Ok(Answered::Ok),
+            Answer::MethodError => Ok(Answered::MethodError),
             Answer::Failed(error) => Err(error),
         })
     }
@@ -240,13 +240,12 @@ impl<W> Client<W> {
         key: Key,
         body: &mut Vec<u8>,
     ) -> Option<Result<Answered, CallError>> {
-        let answer = self.take_shared(key, body)?;
-        Some(answer.map(|(answered, large)| {
-            if let Some(large) = large {
-                *body = large.into();
-            }
-            answered
-        }))
+        let mut large = None;
+        let answer = self.take_shared(key, body, &mut large);
+        if let Some(large) = large {
+            *body = large.into();
+        }
+        answer
     }
 
     /// The answer as [`take_shared`](Self::take_shared), or leaves `waiter` to be woken when it is there.
@@ -255,9 +254,10 @@ impl<W> Client<W> {
         &mut self,
         key: Key,
         body: &mut Vec<u8>,
+        large: &mut Option<Bytes>,
         waiter: impl FnOnce(Option<&W>) -> Option<W>,
-    ) -> Option<Result<Taken, CallError>> {
-        let answer = self.take_shared(key, body);
+    ) -> Option<Result<Answered, CallError>> {
+        let answer = self.take_shared(key, body, large);
         if answer.is_none()
             && let Some(slot) = self.slots.get_mut(key)
             && let Some(waiter) = waiter(slot.waiter.as_ref())

@@ -129,7 +129,7 @@ impl ServerLink {
     fn channel(&mut self, now: Time, frame: &[u8]) -> Result<Taken, Over> {
         let room = self.desk.has_room(frame.len());
         let (number, end) = (self.desk.link, &mut self.end);
-        let taken = self.desk.answered(now, |state| {
+        let taken = self.desk.settled(now, |state| {
             if let Some(link) = &mut state.link {
                 // The task looks at the send buffer before it sleeps; nobody need ring for that.
                 link.scheduled |= link.number == number;

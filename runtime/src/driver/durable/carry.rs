@@ -418,8 +418,8 @@ async fn exchange(
             }
         }
     };
-    let mut body = Vec::new();
-    let (status, large) = poll_fn(|cx| link.poll_answer(key, cx, &mut body)).await?;
+    let (mut body, mut large) = (Vec::new(), None);
+    let status = poll_fn(|cx| link.poll_answer(key, cx, &mut body, &mut large)).await?;
     Ok((status, large.map_or(body, Vec::from)))
 }
 

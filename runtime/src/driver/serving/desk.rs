@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::handler::{self, Handler, keep};
+use super::handler::{self, Handler};
 use crate::context::{Caller, CancelSource, SessionContext};
 use crate::dispatch::Room;
 use crate::driver::handles::Found;
@@ -16,17 +16,8 @@ use crate::protocol::assembly::Excess;
 use crate::protocol::client::Violation;
 use crate::protocol::server::Resolved;
 use crate::time::Time;
-use crate::wire::body::Encoded;
-use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup, ReplyStatus};
+use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup};
 use crate::wire::send_buffer::SendBuffer;
-
-/// A call's outcome.
-pub(super) struct Done {
-    pub(super) seq: Seq,
-    pub(super) status: ReplyStatus,
-    pub(super) body: Encoded,
-    pub(super) oneway: bool,
-}
 
 /// One link of a session.
 pub(in crate::driver) struct Desk {
@@ -35,12 +26,10 @@ pub(in crate::driver) struct Desk {
     /// The number of this link in its session.
     pub(in crate::driver) link: u64,
     pub(super) context: Arc<SessionContext>,
-    /// For the next reply; its memory is used again.
-    pub(super) spare: Vec<u8>,
-    /// A call that was answered in place; the session does not know it yet.
-    pub(super) done: Option<Done>,
-    /// For the next call.
+    /// That of the latest call that was answered in place, for the next one.
     pub(super) handler: Option<Box<Handler>>,
+    /// The session does not know its answer yet.
+    pub(super) answered: bool,
     /// The session's share of the process's budget is held back, for the calls of one batch.
     pub(super) holds: bool,
     /// For the next calls, by the positions of their methods.
@@ -69,9 +58,8 @@ impl Desk {
             cell,
             link,
             context,
-            spare: Vec::new(),
-            done: None,
             handler: None,
+            answered: false,
             holds: false,
             rooms: Default::default(),
             assembling: 0,
@@ -95,25 +83,26 @@ impl Desk {
     /// before anything else is done than to handle another call, which sees to it with the lock that it takes anyway.
     #[inline]
     pub(in crate::driver) fn settle(&mut self, now: Time) {
-        if self.done.is_some() || self.holds {
+        if self.answered || self.holds {
             self.holds = false;
-            self.answered(now, |state| state.session.tell_budget());
+            self.settled(now, |state| state.session.tell_budget());
         }
     }
 
     /// Works on the session when it knows of the call that was answered last.
     #[inline]
-    pub(in crate::driver) fn answered<R>(
+    pub(in crate::driver) fn settled<R>(
         &mut self,
         now: Time,
         work: impl FnOnce(&mut CellState) -> R,
     ) -> R {
         let mut state = self.cell.lock();
-        let body = self.done.take().map(|done| state.finish(now, done));
-        let result = work(&mut state);
-        drop(state);
-        keep(&mut self.spare, body);
-        result
+        if std::mem::take(&mut self.answered)
+            && let Some(handler) = &mut self.handler
+        {
+            handler.finish(now, &mut state);
+        }
+        work(&mut state)
     }
 
     fn handle_control(&mut self, now: Time, frame: &Frame<'_>) -> Result<(), Violation> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
-use super::desk::{Done, ROOMS};
+use super::desk::ROOMS;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Dispatch, Reply, Room, Status};
@@ -46,11 +46,8 @@ impl Desk {
             return Ok(());
         }
         let Some(mut handler) = self.admit(now, call, arguments)? else { return Ok(()) };
-        let Handler { seq, method, .. } = *handler;
-        if !method.spawn
-            && let Poll::Ready((status, body)) = handler.poll(cx)
-        {
-            self.done = Some(Done { seq, status, body, oneway: method.oneway });
+        if !handler.method.spawn && handler.poll(cx).is_ready() {
+            self.answered = true;
             self.rooms[place(call)] = std::mem::take(&mut handler.room);
             self.handler = Some(handler);
             return Ok(());
@@ -75,8 +72,13 @@ impl Desk {
     ) -> Result<Option<Box<Handler>>, Violation> {
         let mut state = self.cell.lock();
         // The call before this one is answered first.
-        let body = self.done.take().map(|done| state.finish(now, done));
-        keep(&mut self.spare, body);
+        let answered = std::mem::take(&mut self.answered);
+        let reply = self.handler.as_mut().map_or_else(Vec::new, |handler| {
+            if answered {
+                handler.finish(now, &mut state);
+            }
+            std::mem::take(&mut handler.reply.bytes)
+        });
         state.session.hold_budget();
         self.holds = true;
         let CellState { session, handles, link, .. } = &mut *state;
@@ -125,7 +127,7 @@ impl Desk {
         }
         // Generated code puts its future into the room, and nothing of the user's runs before that is polled.
         let room = std::mem::take(&mut self.rooms[place(call)]);
-        let future = object.dispatch(method.id, arguments, std::mem::take(&mut self.spare), room);
+        let future = object.dispatch(method.id, arguments, reply, room);
         let replaced = handles.take_replaced();
         drop(state);
         drop_objects(replaced);
@@ -192,26 +194,6 @@ fn target(method: &MethodDescriptor) -> Target<'_> {
     Target::Method { semantics, oneway, max_reply }
 }
 
-/// Keeps the memory of a reply for the next one.
-#[inline]
-pub(super) fn keep(spare: &mut Vec<u8>, body: Option<Vec<u8>>) {
-    if let Some(body) = body
-        && body.capacity() <= KEPT_CAPACITY
-    {
-        *spare = body;
-    }
-}
-
-impl CellState {
-    /// A call was answered in place. Returns the memory of the reply.
-    #[inline]
-    pub(super) fn finish(&mut self, now: Time, done: Done) -> Vec<u8> {
-        let Done { seq, status, mut body, oneway } = done;
-        self.complete(now, seq, status, &mut body, oneway);
-        body.bytes
-    }
-}
-
 /// A running handler; serves other calls of its session when it has ended.
 pub(super) struct Handler {
     scoped: Scoped,
@@ -220,6 +202,9 @@ pub(super) struct Handler {
     seq: Seq,
     method: &'static MethodDescriptor,
     span: Option<Box<tracing::Span>>,
+    /// How it ended, and the encoded answer, written where they stay.
+    status: ReplyStatus,
+    reply: Encoded,
 }
 
 impl Handler {
@@ -229,7 +214,9 @@ impl Handler {
         span: Option<Box<tracing::Span>>,
     ) -> Handler {
         let CallContext { seq, method, .. } = *context.call();
-        Handler { scoped: Scoped::new(context, future), room: Room::default(), seq, method, span }
+        let scoped = Scoped::new(context, future);
+        let (room, status, reply) = (Room::default(), ReplyStatus::Ok, Encoded::default());
+        Handler { scoped, room, seq, method, span, status, reply }
     }
 
     #[inline]
@@ -240,21 +227,30 @@ impl Handler {
         self.scoped.serve(call, future);
     }
 
-    /// Polls the user's code; its panic is an outcome like others.
+    /// Polls the user's code; its panic is an outcome like others. Ready when there is an answer.
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ReplyStatus, Encoded)> {
-        let _entered = self.span.as_deref().map(tracing::Span::enter);
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let span = self.span.take();
+        let entered = span.as_deref().map(tracing::Span::enter);
+        let polled = self.poll_user(cx);
+        drop(entered);
+        self.span = span;
+        polled
+    }
+
+    #[inline]
+    fn poll_user(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let scoped = &mut self.scoped;
         let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(scoped).poll(cx)));
-        let outcome = match polled {
+        match polled {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(reply)) => self.outcome(reply),
+            Ok(Poll::Ready(reply)) => self.ended(reply),
             Err(panic) => {
                 let reason = message(&*panic);
                 tracing::error!(method = self.method.name, reason, "a method panicked");
-                (ReplyStatus::Failed(FailureCode::Panicked), Vec::from(PANICKED).into())
+                self.failed(FailureCode::Panicked, PANICKED);
             }
-        };
+        }
         // What the user's future still holds is dropped here, and may panic as well.
         match catch_unwind(AssertUnwindSafe(|| self.scoped.end())) {
             Ok(room) => self.room = room,
@@ -263,26 +259,35 @@ impl Handler {
                 tracing::error!(method, "a method's future panicked when dropped");
             }
         }
-        Poll::Ready(outcome)
+        Poll::Ready(())
     }
 
     #[inline]
-    fn outcome(&self, reply: Reply) -> (ReplyStatus, Encoded) {
+    fn ended(&mut self, reply: Reply) {
         let Reply { status, body, shared } = reply;
-        let body = Encoded { bytes: body, shared };
-        if self.method.max_reply.is_some_and(|limit| body.len() > limit) {
-            let code = FailureCode::ReplyTooLarge;
-            return (
-                ReplyStatus::Failed(code),
-                Vec::from("it is larger than its `max_reply`").into(),
-            );
-        }
-        let status = match status {
+        self.reply = Encoded { bytes: body, shared };
+        self.status = match status {
             Status::Ok => ReplyStatus::Ok,
             Status::MethodError => ReplyStatus::MethodError,
             Status::Failed(code) => ReplyStatus::Failed(code),
         };
-        (status, body)
+        if self.method.max_reply.is_some_and(|limit| self.reply.len() > limit) {
+            self.failed(FailureCode::ReplyTooLarge, "it is larger than its `max_reply`");
+        }
+    }
+
+    fn failed(&mut self, code: FailureCode, text: &str) {
+        self.status = ReplyStatus::Failed(code);
+        self.reply = Vec::from(text).into();
+    }
+
+    /// Brings the answer to the session. The memory of a small one is left.
+    #[inline]
+    pub(super) fn finish(&mut self, now: Time, state: &mut CellState) {
+        state.complete(now, self.seq, self.status, &mut self.reply, self.method.oneway);
+        if self.reply.bytes.capacity() > KEPT_CAPACITY || self.reply.shared.is_some() {
+            self.reply = Encoded::default();
+        }
     }
 }
 
@@ -304,10 +309,13 @@ impl Future for Spawned {
             this.handler = None;
             return Poll::Ready(());
         }
-        let Poll::Ready((status, mut body)) = handler.poll(cx) else { return Poll::Pending };
-        let (seq, oneway) = (handler.seq, handler.method.oneway);
-        this.handler = None;
-        this.cell.complete(seq, status, &mut body, oneway);
+        if handler.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(mut handler) = this.handler.take() {
+            let Handler { seq, status, method, .. } = *handler;
+            this.cell.complete(seq, status, &mut handler.reply, method.oneway);
+        }
         Poll::Ready(())
     }
 }

@@ -391,13 +391,13 @@ impl World {
         let Some(key) = made.key.filter(|_| !made.ended) else { return Ok(()) };
         let mut body = Vec::new();
         let machine = &mut self.clients[made.client].machine;
-        let Some(answer) = machine.take_or_wait(key, &mut body, |_| Some(call)) else {
+        let Some(answer) = machine.take_or_wait(key, &mut body, &mut None, |_| Some(call)) else {
             return Ok(());
         };
         let error = match answer {
             Err(error) => return self.told_error(call, &error),
             Ok(_) if made.task.oneway => return self.told(call, Told::HandedOver, false),
-            Ok((answered, _)) => answered == Answered::MethodError,
+            Ok(answered) => answered == Answered::MethodError,
         };
         match made.task.run_of(error, &body) {
             Some(run) => self.told(call, Told::Answer { run: Some(run) }, false),
