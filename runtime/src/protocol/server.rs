@@ -96,6 +96,8 @@ pub(crate) enum Target<'a> {
         /// The largest encoded result in bytes, if the method declares one.
         max_reply: Option<usize>,
     },
+    /// It could be, but the call waited for so long that it is not to begin.
+    Late { semantics: Semantics, oneway: bool },
     /// It cannot; nothing runs.
     Refused { code: FailureCode, text: &'a str },
 }
@@ -216,7 +218,9 @@ impl ServerSession {
             self.finish_below(call.floor)?;
         }
         let unrecorded = match target {
-            Target::Method { semantics, oneway, .. } => oneway || semantics == Semantics::Maybe,
+            Target::Method { semantics, oneway, .. } | Target::Late { semantics, oneway } => {
+                oneway || semantics == Semantics::Maybe
+            }
             Target::Refused { .. } => false,
         };
         if unrecorded {
@@ -249,6 +253,7 @@ impl ServerSession {
         self.check_new(call.seq)?;
         let refused = match target {
             Target::Refused { code, text } => Some((code, text)),
+            Target::Late { .. } => Some(TOO_LATE),
             Target::Method { max_reply, .. } => self.refusal(call, self.reserve(max_reply)),
         };
         self.max = self.max.max(call.seq);
@@ -491,5 +496,10 @@ fn seqs(ranges: &Ranges) -> impl Iterator<Item = Seq> + '_ {
     ranges.iter().flat_map(|&(start, end)| start..end)
 }
 
+/// Why a late call is not begun.
+const TOO_LATE: (FailureCode, &str) = (
+    FailureCode::Busy,
+    "it is asked for more than it can do: the call waited for half of its time",
+);
 /// How far ahead of all numbers seen a new one may be.
 const MAX_JUMP: u64 = 1 << 32;

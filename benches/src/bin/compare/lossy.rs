@@ -5,6 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use farcall_benches::{now, pin, runtime, server_thread};
 use tokio::task::JoinSet;
 
@@ -51,11 +52,11 @@ async fn goodput(url: String, span: Duration) -> f64 {
     let calculator = connect(url).await;
     let (began, mut callers) = (now(), JoinSet::new());
     for _ in 0..IN_FLIGHT {
-        let calculator = calculator.clone();
+        let (calculator, body) = (calculator.clone(), Bytes::from(vec![7; MESSAGE]));
         callers.spawn(async move {
             let mut bytes = 0;
             while began.elapsed() < span {
-                let length = calculator.length(vec![7; MESSAGE]).await.expect("answered");
+                let length = calculator.length(body.clone()).await.expect("answered");
                 bytes += length;
             }
             bytes

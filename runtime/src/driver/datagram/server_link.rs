@@ -148,7 +148,7 @@ impl ServerLink {
         share: impl FnOnce(&[u8]) -> Bytes,
     ) -> Result<(), Over> {
         if let Some(Ok(call)) = decode_call(frame) {
-            return Ok(self.desk.handle_call(cx, now, &call, share(call.arguments))?);
+            return Ok(self.desk.handle_call(cx, now, now, &call, share(call.arguments))?);
         }
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),

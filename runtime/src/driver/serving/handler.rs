@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
+use super::backlog::is_too_late;
 use super::desk::ROOMS;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
@@ -32,12 +33,13 @@ use crate::wire::frame::{Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
 impl Desk {
-    /// Runs a call if the session admits it: in place, or in a task of its own if it is not ready at once.
+    /// Runs a call that came a while ago if the session admits it: in place, or in a task of its own if it is not ready at once.
     #[inline]
     pub(in crate::driver) fn handle_call(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
+        came: Time,
         call: &Call<'_>,
         arguments: Bytes,
     ) -> Result<(), Violation> {
@@ -45,7 +47,7 @@ impl Desk {
             // The handler before this one brought the crash.
             return Ok(());
         }
-        let Some(mut handler) = self.admit(now, call, arguments)? else { return Ok(()) };
+        let Some(mut handler) = self.admit(now, came, call, arguments)? else { return Ok(()) };
         if !handler.method.spawn && handler.poll(cx).is_ready() {
             self.answered = true;
             self.rooms[place(call)] = std::mem::take(&mut handler.room);
@@ -67,6 +69,7 @@ impl Desk {
     fn admit(
         &mut self,
         now: Time,
+        came: Time,
         call: &Call<'_>,
         arguments: Bytes,
     ) -> Result<Option<Box<Handler>>, Violation> {
@@ -92,8 +95,10 @@ impl Desk {
             }
         };
         let found = handles.target(call.handle, call.method);
+        let left = call.deadline_ms.map(Duration::from_millis);
+        let late = left.is_some_and(|left| is_too_late(now.since(came), left));
         let target = match &found {
-            Ok((_, method)) => target(method),
+            Ok((_, method)) => target(method, late),
             Err(refused) => Target::Refused { code: refused.code, text: &refused.text },
         };
         let admission = session.admit(now, call, target, out);
@@ -103,12 +108,11 @@ impl Desk {
             drop_objects(replaced);
             return admission.map(|_| None);
         };
-        let left = call.deadline_ms.map(Duration::from_millis);
         let serves = CallContext {
             seq: call.seq,
             attempt: call.attempt,
             method,
-            deadline: left.map(|left| self.server.clock.instant(now + left)),
+            deadline: left.map(|left| self.server.clock.instant(came + left)),
         };
         let span = self.span(call, method);
         #[cfg(feature = "sqlite")]
@@ -184,13 +188,16 @@ fn place(call: &Call<'_>) -> usize {
 
 /// The method as the session sees it.
 #[inline]
-fn target(method: &MethodDescriptor) -> Target<'_> {
+fn target(method: &MethodDescriptor, late: bool) -> Target<'_> {
     let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
     // A session remembers nothing of an exactly-once call: the store does.
     let semantics = match semantics {
         Semantics::ExactlyOnce => Semantics::AtLeastOnce,
         other => other,
     };
+    if late {
+        return Target::Late { semantics, oneway };
+    }
     Target::Method { semantics, oneway, max_reply }
 }
 
@@ -352,5 +359,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 /// What the caller is told; the panic's own words may be secret and go to the log of the server.
 const PANICKED: &str = "its message is in the server's log";
 const ABORTED: &str = "its task was ended";
+
 /// Capacity in bytes of the reply buffer that a connection keeps.
 const KEPT_CAPACITY: usize = 16 << 10;

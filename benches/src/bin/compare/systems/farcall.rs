@@ -63,7 +63,7 @@ macro_rules! promise {
                 self.0.$method(a, b).await.expect("answered")
             }
             async fn echo(&self, bytes: &Bytes) -> usize {
-                self.0.echo(bytes.to_vec()).await.expect("answered").len()
+                self.0.echo(bytes.clone()).await.expect("answered").len()
             }
         }
 
