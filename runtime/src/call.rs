@@ -27,6 +27,7 @@ use crate::semantics::{Execution, Semantics};
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
+mod member;
 mod queue;
 #[cfg(feature = "sqlite")]
 mod saving;
