@@ -31,6 +31,7 @@ use crate::transport::{Network, RealNetwork, dropped_by_kernel};
 
 #[cfg(feature = "sqlite")]
 mod durable;
+mod inside;
 mod listening;
 #[cfg(feature = "sqlite")]
 use durable::Durable;

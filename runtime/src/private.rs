@@ -15,11 +15,13 @@ pub use std::vec::Vec;
 
 pub use crate::call::Remote;
 pub use crate::dispatch::{Dispatch, Reply, Room, Status};
+pub use crate::group::Members;
 pub use crate::id::MethodId;
 pub use crate::wire::payload::{AsBytes, CowStr, DecodeError, EncodeError, decode, decode_bytes};
 
 use crate::call::Call;
 use crate::error::{CallError, FailureCode};
+use crate::group::GroupCall;
 use crate::wire::payload::encode;
 
 /// A call of the method at position `method` of the interface's descriptor.
@@ -34,6 +36,19 @@ where
     E: MethodFailure<Kind>,
 {
     Call::new(remote, method, arguments, decode)
+}
+
+/// A call of the method at position `method` of the interface's descriptor at all members of a group.
+pub fn group_call<A, T, E, Kind>(
+    members: &Members,
+    method: usize,
+    arguments: A,
+    decode: fn(&[u8]) -> Result<T, DecodeError>,
+) -> GroupCall<A, T, E>
+where
+    E: MethodFailure<Kind>,
+{
+    GroupCall::new(members, method, arguments, decode)
 }
 
 /// What a method returned, encoded.

@@ -5,6 +5,7 @@ pub mod bank_processes;
 pub mod datagram_proxy;
 pub mod failure_table;
 pub mod fault_proxy;
+pub mod groups;
 pub mod ledger;
 pub mod link;
 pub mod random;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["dispatch", "context", "registry", "transport", "store", "sqlite"],
     &["driver"],
-    &["node", "serve", "call", "pending", "proxy", "blocking", "private", "sim"],
+    &["node", "serve", "call", "pending", "proxy", "group", "blocking", "private", "sim"],
     &["fuzzing"],
 ];
 
