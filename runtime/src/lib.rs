@@ -194,6 +194,12 @@
 //! # }
 //! ```
 //!
+//! # Messages
+//!
+//! A [`Mailbox`] is a queue that others put messages into, with so many places or none; a [`Sender`] sends to one mailbox or
+//! to several, and waits until a message was received ([`send`](Sender::send)), until there is room
+//! ([`post`](Sender::post)), or not at all ([`try_post`](Sender::try_post)).
+//!
 //! # Exactly once
 //!
 //! With the feature `sqlite` a node can have a [store](SqliteStore), an SQLite database of the program's own. Calls of
@@ -253,6 +259,7 @@ pub mod fuzzing;
 mod group;
 mod id;
 mod limits;
+mod mailbox;
 mod node;
 mod pending;
 mod private;
@@ -288,6 +295,7 @@ pub use group::{Gather, Group, GroupCall, Member, Outcome, Replies, Reply, Unmet
 pub use id::StoreId;
 pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
 pub use limits::Limits;
+pub use mailbox::{Capacity, Mailbox, ReceiveError, SendError, Sender, SenderConfig};
 pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, serve, serve_as};
 #[cfg(feature = "sqlite")]
 pub use node::{Recovered, RecoveredCall};

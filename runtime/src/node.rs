@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::address::{Address, IntoUrl};
 use crate::call::Remote;
+use crate::context::Flag;
 use crate::descriptor::Descriptor;
 use crate::dispatch::Interface;
 use crate::driver::connection;
@@ -55,6 +56,8 @@ struct Inner {
     network: Arc<dyn Network>,
     entropy: Arc<Entropy>,
     links: Mutex<Links>,
+    /// Whether the node was shut down.
+    closing: Arc<Flag>,
     /// The tokio runtime on which the node was first used; its tasks run there.
     runtime: OnceLock<Handle>,
     /// Lives as long as the node.
@@ -357,6 +360,7 @@ impl Inner {
             links.closed = true;
             links.open.values().cloned().collect()
         };
+        self.closing.raise();
         #[cfg(feature = "sqlite")]
         self.close_journal();
         links.iter().for_each(|link| link.close());
@@ -419,7 +423,7 @@ impl NodeBuilder {
         );
         let links = Mutex::default();
         let network = self.network;
-        let runtime = OnceLock::new();
+        let (runtime, closing) = (OnceLock::new(), Arc::<Flag>::default());
         let _kept = self.kept;
         let inner = Inner {
             id,
@@ -431,6 +435,7 @@ impl NodeBuilder {
             network,
             entropy,
             links,
+            closing,
             runtime,
             _kept,
         };

@@ -8,6 +8,7 @@ pub mod fault_proxy;
 pub mod groups;
 pub mod ledger;
 pub mod link;
+pub mod mailboxes;
 pub mod random;
 pub mod raw;
 pub mod raw_datagram;

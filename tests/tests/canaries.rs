@@ -81,6 +81,14 @@ const PLANTED_IN_GROUPS: &[&str] = &[
     "woken_members_are_not_polled",
 ];
 
+/// Each planted bug that runs of mailboxes find.
+const PLANTED_IN_MAILBOXES: &[&str] = &[
+    "the_last_message_is_received_first",
+    "what_failed_is_put_again",
+    "what_is_put_was_received",
+    "what_is_withdrawn_stays",
+];
+
 /// Seeds within which each must be found.
 const SEEDS: &str = "2000";
 
@@ -93,6 +101,7 @@ fn every_planted_bug_is_found_and_without_one_nothing_is() {
         ("datagrams", PLANTED_IN_PACKETS),
         ("stores", PLANTED_IN_STORES),
         ("groups", PLANTED_IN_GROUPS),
+        ("mailboxes", PLANTED_IN_MAILBOXES),
     ] {
         let run = |canary: &str| {
             let mut run = Command::new(&simulate);
@@ -129,7 +138,9 @@ fn the_list_names_every_planted_bug_of_the_code() {
     named.retain(|name| name != "name");
     named.sort();
     named.dedup();
-    let mut planted = [PLANTED, PLANTED_IN_PACKETS, PLANTED_IN_STORES, PLANTED_IN_GROUPS].concat();
+    let mut planted =
+        [PLANTED, PLANTED_IN_PACKETS, PLANTED_IN_STORES, PLANTED_IN_GROUPS, PLANTED_IN_MAILBOXES]
+            .concat();
     planted.sort_unstable();
     assert_eq!(named, planted);
 }

@@ -1,17 +1,17 @@
 //! Runs so many seeds of the simulation and says what came of them: `simulate 2000`, `simulate 2000 datagrams`,
-//! `simulate 2000 stores`, `simulate 2000 groups`.
+//! `simulate 2000 stores`, `simulate 2000 groups`, `simulate 2000 mailboxes`.
 //!
 //! The test `canaries` builds it with the planted bugs and runs it once for each.
 
 use farcall::sim::machines::{Config, durable, run_many};
 use farcall::sim::oracle::Broken;
-use farcall_tests::groups;
+use farcall_tests::{groups, mailboxes};
 
 fn main() {
     let seeds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let kind = std::env::args().nth(2).unwrap_or_default();
-    if kind == "groups" {
-        match simulate_groups(1..seeds + 1) {
+    if let "groups" | "mailboxes" = &*kind {
+        match simulate_nodes(1..seeds + 1, &kind) {
             Some((seed, broken)) => println!("seed {seed}: {}", broken.replace('\n', " ")),
             None => println!("all {seeds} kept"),
         }
@@ -24,12 +24,17 @@ fn main() {
     }
 }
 
-/// Groups are simulated with whole nodes: what is broken there is a panic of the scenario.
-fn simulate_groups(seeds: std::ops::Range<u64>) -> Option<(u64, String)> {
+/// Groups and mailboxes are simulated with whole nodes: what is broken there is a panic of the scenario.
+fn simulate_nodes(mut seeds: std::ops::Range<u64>, kind: &str) -> Option<(u64, String)> {
     // What is to be read is the line that this prints.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut seeds = seeds;
-    seeds.find_map(|seed| Some((seed, groups::run(seed).err()?.reason)))
+    seeds.find_map(|seed| {
+        let failure = match kind {
+            "groups" => groups::run(seed).err(),
+            _ => mailboxes::run(seed).err(),
+        };
+        Some((seed, failure?.reason))
+    })
 }
 
 fn simulate(seeds: std::ops::Range<u64>, kind: &str) -> (u64, Option<(u64, Broken)>) {
