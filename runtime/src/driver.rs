@@ -3,6 +3,7 @@
 //! One task for each connection reads a batch of frames, lets the machine handle them, and writes all that came of it
 //! at once. Only here is a clock read, a task spawned, a random number drawn.
 
+pub(crate) mod announce;
 mod busy;
 pub(crate) mod clock;
 pub(crate) mod connection;

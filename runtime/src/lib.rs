@@ -194,6 +194,9 @@
 //! # }
 //! ```
 //!
+//! Members need not be named: [`Node::announce`] lets the objects of a node be found at the address of a multicast group or
+//! by broadcast, and [`Node::discover`] streams those that answer.
+//!
 //! # Messages
 //!
 //! A [`Mailbox`] is a queue that others put messages into, with so many places or none; a [`Sender`] sends to one mailbox or
@@ -250,6 +253,7 @@ mod address;
 mod call;
 mod context;
 mod descriptor;
+mod discover;
 mod dispatch;
 mod driver;
 mod error;
@@ -283,6 +287,7 @@ pub use address::{Address, AddressError, Host, HostPort, IntoUrl, NameError, Url
 pub use call::Call;
 pub use context::{Caller, Cancellation, Context, NoContext};
 pub use descriptor::{Descriptor, MethodDescriptor};
+pub use discover::{Discovery, Finding, Found};
 pub use dispatch::{Implements, Interface, Object};
 pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/remote.md")]

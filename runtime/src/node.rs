@@ -56,6 +56,8 @@ struct Inner {
     network: Arc<dyn Network>,
     entropy: Arc<Entropy>,
     links: Mutex<Links>,
+    /// Where it listens.
+    listening: Mutex<Vec<Address>>,
     /// Whether the node was shut down.
     closing: Arc<Flag>,
     /// The tokio runtime on which the node was first used; its tasks run there.
@@ -177,6 +179,7 @@ impl Node {
                 let address = url.address().to_string().into();
                 ServeError::Listen { address, source }
             })?;
+        lock(&self.inner.listening).push(address.clone());
         Ok(Listening { node: self.clone(), address })
     }
 
@@ -435,6 +438,7 @@ impl NodeBuilder {
             network,
             entropy,
             links,
+            listening: Mutex::default(),
             closing,
             runtime,
             _kept,

@@ -131,8 +131,10 @@ impl Scene {
                 Capacity::Rendezvous => 1,
             };
             assert!(inbox.len() <= most, "I9: {} messages in {}", inbox.len(), self.capacity);
+            // Longer than any call waits at a mailbox, now and then.
+            let longest = if self.world.one_in(12) { 5000 } else { 100 };
             if self.world.one_in(3) {
-                tokio::time::sleep(self.world.time_up_to(Duration::from_millis(100))).await;
+                tokio::time::sleep(self.world.time_up_to(Duration::from_millis(longest))).await;
             }
         }
     }

@@ -18,8 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["dispatch", "context", "registry", "transport", "store", "sqlite"],
     &["driver"],
     &[
-        "node", "serve", "call", "pending", "proxy", "group", "mailbox", "blocking", "private",
-        "sim",
+        "node", "serve", "call", "pending", "proxy", "group", "mailbox", "discover", "blocking",
+        "private", "sim",
     ],
     &["fuzzing"],
 ];
