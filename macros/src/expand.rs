@@ -1,11 +1,12 @@
 //! From a valid model to code: nothing here can fail.
 //!
-//! One file for each thing that is written: the trait (`interface`), its proxy, its dispatch table,
+//! One file for each thing that is written: the trait (`interface`), its proxy, its group, its dispatch table,
 //! an impl with what makes it an object, and their documentation. All paths are absolute, and all
 //! that is generated for a method bears the method's `#[cfg]`.
 
 mod dispatch;
 mod docs;
+mod group;
 mod interface;
 mod object;
 mod passing;
@@ -70,8 +71,12 @@ pub(crate) fn print_if_asked(expansion: &TokenStream) {
 }
 
 fn expand_interface(interface: &Interface) -> TokenStream {
-    let parts =
-        [interface::expand(interface), proxy::expand(interface), dispatch::expand(interface)];
+    let parts = [
+        interface::expand(interface),
+        proxy::expand(interface),
+        group::expand(interface),
+        dispatch::expand(interface),
+    ];
     parts.into_iter().collect()
 }
 

@@ -30,6 +30,7 @@ use crate::wire::body::{Body, Shared};
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
+mod member;
 mod queue;
 #[cfg(feature = "sqlite")]
 mod saving;

@@ -238,11 +238,12 @@ impl Flag {
         self.changed.notify_waiters();
     }
 
-    fn is_raised(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)
     }
 
-    async fn wait(&self) {
+    /// Waits until it is up.
+    pub(crate) async fn wait(&self) {
         // Created before the flag is read: what is raised in between is not missed.
         let changed = self.changed.notified();
         if !self.is_raised() {

@@ -3,6 +3,7 @@
 //! One task for each connection reads a batch of frames, lets the machine handle them, and writes all that came of it
 //! at once. Only here is a clock read, a task spawned, a random number drawn.
 
+pub(crate) mod announce;
 mod busy;
 pub(crate) mod clock;
 pub(crate) mod connection;
@@ -20,10 +21,23 @@ mod serving;
 mod session;
 mod timer;
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 /// Locks; a panic under a lock of ours is our bug, and leaves the state as good as it was.
 #[inline]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a future gives, unless `stop` ends first.
+pub(crate) async fn unless<T>(stop: impl Future, future: impl Future<Output = T>) -> Option<T> {
+    let (mut stop, mut future) = (pin!(stop), pin!(future));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => stop.as_mut().poll(cx).map(|_| None),
+    })
+    .await
 }

@@ -167,6 +167,12 @@ pub enum CallError<E = Infallible> {
     ServerRestarted,
     /// The server gave up the session after the client had been silent for too long. The call may have run.
     SessionExpired,
+    /// A call to a group was over before this member had answered: the policy was met, or could no longer be. It may have
+    /// run, or may yet run, unless `execution` says that it was never sent.
+    Silent {
+        /// Whether the method ran, as far as is known.
+        execution: Execution,
+    },
     /// The caller cancelled the call. `execution` says what the server made of it.
     Cancelled {
         /// Whether the method ran, as far as is known.
@@ -248,6 +254,7 @@ impl<E> CallError<E> {
             CallError::DeadlineExceeded { execution, .. }
             | CallError::Link { execution, .. }
             | CallError::BlockingInAsync { execution }
+            | CallError::Silent { execution }
             | CallError::Cancelled { execution }
             | CallError::Closed { execution }
             | CallError::Protocol { execution, .. } => *execution,
@@ -276,12 +283,11 @@ impl<E> CallError<E> {
     }
 }
 
-impl CallError<Infallible> {
-    /// The same failure as that of a method with an error type of its own.
-    #[must_use]
-    pub fn widen<E>(self) -> CallError<E> {
-        match self {
-            CallError::Method(never) => match never {},
+impl<E> CallError<E> {
+    /// The same failure without the method's own error, which is the error here.
+    pub(crate) fn split<F>(self) -> Result<CallError<F>, E> {
+        Ok(match self {
+            CallError::Method(error) => return Err(error),
             CallError::NoSuchObject(refusal) => CallError::NoSuchObject(refusal),
             CallError::NoSuchMethod(refusal) => CallError::NoSuchMethod(refusal),
             CallError::BadArguments(refusal) => CallError::BadArguments(refusal),
@@ -317,9 +323,21 @@ impl CallError<Infallible> {
             }
             CallError::ServerRestarted => CallError::ServerRestarted,
             CallError::SessionExpired => CallError::SessionExpired,
+            CallError::Silent { execution } => CallError::Silent { execution },
             CallError::Cancelled { execution } => CallError::Cancelled { execution },
             CallError::Closed { execution } => CallError::Closed { execution },
             CallError::Protocol { reason, execution } => CallError::Protocol { reason, execution },
+        })
+    }
+}
+
+impl CallError<Infallible> {
+    /// The same failure as that of a method with an error type of its own.
+    #[must_use]
+    pub fn widen<E>(self) -> CallError<E> {
+        match self.split() {
+            Ok(failure) => failure,
+            Err(never) => match never {},
         }
     }
 }
@@ -404,6 +422,9 @@ impl<E> fmt::Display for CallError<E> {
             ),
             CallError::SessionExpired => {
                 f.write_str("the server gave up the session; the call may have run")
+            }
+            CallError::Silent { execution } => {
+                write!(f, "the call to the group was over before this member had answered; {execution}")
             }
             CallError::Cancelled { execution } => write!(f, "the call was cancelled; {execution}"),
             CallError::Closed { execution } => write!(f, "this node was shut down; {execution}"),

@@ -15,6 +15,7 @@ use crate::wire::datagram::{self, Data, Datagram};
 #[cfg(feature = "sqlite")]
 use crate::wire::durable::{Stamp, Word};
 use crate::wire::frame::{self, Frame, Kind, Part};
+use crate::wire::seek::{Here, SEEK_SIZE, Seek};
 use crate::wire::{payload, varint};
 
 /// The bytes as a stream: each frame in it is decoded and, encoded again, is the same bytes.
@@ -119,6 +120,22 @@ pub fn datagram(bytes: &[u8]) {
     let mut summed = bytes.to_vec();
     datagram::seal(0, &mut summed);
     one_datagram(&summed);
+    one_seek(&summed);
+    // A question has one length only.
+    let mut filled = bytes.to_vec();
+    filled.resize(SEEK_SIZE - datagram::SUM, 0);
+    datagram::seal(0, &mut filled);
+    one_seek(&filled);
+}
+
+fn one_seek(bytes: &[u8]) {
+    if let Ok(seek) = Seek::decode(bytes) {
+        assert_eq!(seek.encode(), bytes, "one question has one encoding: {seek:?}");
+    }
+    if let Ok(here) = Here::decode(bytes) {
+        assert_eq!(here.encode(), bytes, "one answer has one encoding: {here:?}");
+        assert!(bytes.len() <= SEEK_SIZE);
+    }
 }
 
 fn one_datagram(bytes: &[u8]) {

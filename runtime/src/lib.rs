@@ -152,8 +152,8 @@
 //!
 //! From `trait Account`, [`#[remote]`](macro@remote) makes the trait itself, object-safe and
 //! fallible, so that `dyn Account` means the same near and far; `AccountProxy`, which implements it
-//! and whose methods return [`Call`]s; the table from method ids to code; and a [`Descriptor`]. The
-//! page of [`remote`](macro@remote) shows a whole expansion. Adding, removing and reordering
+//! and whose methods return [`Call`]s; `AccountGroup`, whose methods return [`GroupCall`]s; the
+//! table from method ids to code; and a [`Descriptor`]. The page of [`remote`](macro@remote) shows a whole expansion. Adding, removing and reordering
 //! methods never reroutes a call; a changed signature is [`CallError::NoSuchMethod`].
 //!
 //! # Over UDP
@@ -169,6 +169,39 @@
 //! - a checksum sees what the network damages, not what an attacker on the path changes.
 //!
 //! [`Node::statistics`] counts datagrams: sent, received, lost, refused, and dropped by the kernel.
+//!
+//! # Groups
+//!
+//! The trait makes an `AccountGroup` as well: the same methods, called at many objects, each under the method's own
+//! promise. [`Node::group`] takes their URLs, a [`GroupCall`] says how many answers are waited for, and [`Replies`] have an
+//! entry for each member.
+//!
+//! ```
+//! # use farcall::remote;
+//! # #[remote]
+//! # trait Echo { async fn say(&self, text: &str) -> String; }
+//! # struct Cave;
+//! # #[remote]
+//! # impl Echo for Cave { async fn say(&self, text: &str) -> String { text.to_owned() } }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (one, other) = (farcall::serve("tcp://127.0.0.1:0", "cave", Cave).await?, farcall::serve("udp://127.0.0.1:0", "cave", Cave).await?);
+//! let caves: EchoGroup = farcall::group([one.url("cave"), other.url("cave")]).await?;
+//! let first = caves.say("hello").first().await.require()?;
+//! assert_eq!(first.accepted().next().map(|(_, echo)| &**echo), Some("hello"));
+//! assert_eq!(caves.say("hello").all().await.len(), 2);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Members need not be named: [`Node::announce`] lets the objects of a node be found at the address of a multicast group or
+//! by broadcast, and [`Node::discover`] streams those that answer.
+//!
+//! # Messages
+//!
+//! A [`Mailbox`] is a queue that others put messages into, with so many places or none; a [`Sender`] sends to one mailbox or
+//! to several, and waits until a message was received ([`send`](Sender::send)), until there is room
+//! ([`post`](Sender::post)), or not at all ([`try_post`](Sender::try_post)).
 //!
 //! # Exactly once
 //!
@@ -208,8 +241,8 @@
 //!
 //! # Limits of this version
 //!
-//! No encryption and no authentication: use it where the network is trusted. Groups and references to objects as values
-//! are not in it; what needs them is a clear error.
+//! No encryption and no authentication: use it where the network is trusted. References to objects as values are not
+//! in it; what needs them is a clear error.
 
 #[macro_use]
 mod canary;
@@ -220,14 +253,17 @@ mod address;
 mod call;
 mod context;
 mod descriptor;
+mod discover;
 mod dispatch;
 mod driver;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod group;
 mod id;
 mod limits;
+mod mailbox;
 mod node;
 mod pending;
 mod private;
@@ -251,6 +287,7 @@ pub use address::{Address, AddressError, Host, HostPort, IntoUrl, NameError, Url
 pub use call::Call;
 pub use context::{Caller, Cancellation, Context, NoContext};
 pub use descriptor::{Descriptor, MethodDescriptor};
+pub use discover::{Discovery, Finding, Found};
 pub use dispatch::{Implements, Interface, Object};
 pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/remote.md")]
@@ -258,10 +295,12 @@ pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/expansion/one_method.rs")]
 #[doc = "```"]
 pub use farcall_macros::remote;
+pub use group::{Gather, Group, GroupCall, Member, Outcome, Replies, Reply, Unmet, group};
 #[cfg(feature = "sqlite")]
 pub use id::StoreId;
 pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
 pub use limits::Limits;
+pub use mailbox::{Capacity, Mailbox, ReceiveError, SendError, Sender, SenderConfig};
 pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, serve, serve_as};
 #[cfg(feature = "sqlite")]
 pub use node::{Recovered, RecoveredCall};

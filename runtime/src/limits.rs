@@ -43,6 +43,8 @@ pub struct Limits {
     pub names: usize,
     /// Objects that one session has looked up. 4,096.
     pub handles: usize,
+    /// Members of a group. 1,024: each is a call of its own, and each answer comes to the one who called.
+    pub members: usize,
     /// How long a server keeps a session without a connection. 5 minutes: longer than a restart of a router.
     pub session_ttl: Duration,
     /// The deadline of a call that sets none; `None` waits for ever. 30 seconds.
@@ -131,6 +133,7 @@ impl Default for Limits {
             sessions: 65_536,
             names: 65_536,
             handles: 4096,
+            members: 1024,
             session_ttl: Duration::from_secs(300),
             default_timeout: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(10),

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::address::{Address, IntoUrl};
 use crate::call::Remote;
+use crate::context::Flag;
 use crate::descriptor::Descriptor;
 use crate::dispatch::Interface;
 use crate::driver::connection;
@@ -31,6 +32,7 @@ use crate::transport::{Network, RealNetwork, dropped_by_kernel};
 
 #[cfg(feature = "sqlite")]
 mod durable;
+mod inside;
 mod listening;
 #[cfg(feature = "sqlite")]
 use durable::Durable;
@@ -54,6 +56,10 @@ struct Inner {
     network: Arc<dyn Network>,
     entropy: Arc<Entropy>,
     links: Mutex<Links>,
+    /// Where it listens.
+    listening: Mutex<Vec<Address>>,
+    /// Whether the node was shut down.
+    closing: Arc<Flag>,
     /// The tokio runtime on which the node was first used; its tasks run there.
     runtime: OnceLock<Handle>,
     /// Lives as long as the node.
@@ -173,6 +179,7 @@ impl Node {
                 let address = url.address().to_string().into();
                 ServeError::Listen { address, source }
             })?;
+        lock(&self.inner.listening).push(address.clone());
         Ok(Listening { node: self.clone(), address })
     }
 
@@ -356,6 +363,7 @@ impl Inner {
             links.closed = true;
             links.open.values().cloned().collect()
         };
+        self.closing.raise();
         #[cfg(feature = "sqlite")]
         self.close_journal();
         links.iter().for_each(|link| link.close());
@@ -418,7 +426,7 @@ impl NodeBuilder {
         );
         let links = Mutex::default();
         let network = self.network;
-        let runtime = OnceLock::new();
+        let (runtime, closing) = (OnceLock::new(), Arc::<Flag>::default());
         let _kept = self.kept;
         let inner = Inner {
             id,
@@ -430,6 +438,8 @@ impl NodeBuilder {
             network,
             entropy,
             links,
+            listening: Mutex::default(),
+            closing,
             runtime,
             _kept,
         };

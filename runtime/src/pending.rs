@@ -349,4 +349,4 @@ impl<T, E> fmt::Debug for Pending<T, E> {
 
 /// How long a parked thread gives the link, after a call's deadline, to say what is known of the
 /// call: the link asks the server and waits 50 ms for the answer.
-const DRIVER_GRACE: Duration = Duration::from_millis(500);
+pub(crate) const DRIVER_GRACE: Duration = Duration::from_millis(500);

@@ -15,6 +15,7 @@ pub use std::vec::Vec;
 
 pub use crate::call::Remote;
 pub use crate::dispatch::{Dispatch, Reply, Room, Status};
+pub use crate::group::Members;
 pub use crate::id::MethodId;
 pub use crate::wire::payload::{
     AsBytes, AsShared, CowStr, DecodeError, EncodeError, decode, decode_bytes, decode_run,
@@ -23,6 +24,7 @@ pub use crate::wire::payload::{
 
 use crate::call::Call;
 use crate::error::{CallError, FailureCode};
+use crate::group::GroupCall;
 use crate::wire::payload::{encode, encode_shared};
 
 /// A call of the method at position `method` of the interface's descriptor.
@@ -37,6 +39,19 @@ where
     E: MethodFailure<Kind>,
 {
     Call::new(remote, method, arguments, decode)
+}
+
+/// A call of the method at position `method` of the interface's descriptor at all members of a group.
+pub fn group_call<A, T, E, Kind>(
+    members: &Members,
+    method: usize,
+    arguments: A,
+    decode: fn(&[u8]) -> Result<T, DecodeError>,
+) -> GroupCall<A, T, E>
+where
+    E: MethodFailure<Kind>,
+{
+    GroupCall::new(members, method, arguments, decode)
 }
 
 /// What a method returned, encoded.

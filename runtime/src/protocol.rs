@@ -9,6 +9,7 @@ pub(crate) mod client;
 #[cfg(feature = "sqlite")]
 pub(crate) mod durable;
 pub(crate) mod finished;
+pub(crate) mod group;
 pub(crate) mod packet;
 pub(crate) mod seq_map;
 pub(crate) mod server;

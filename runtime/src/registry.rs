@@ -279,6 +279,12 @@ impl Registry {
         Some(slot)
     }
 
+    /// Whether an object with this interface is bound to the name, other than farcall's own.
+    pub(crate) fn has(&self, name: &str, interface: &str) -> bool {
+        let bound = if is_reserved(name) { None } else { self.current(name) };
+        bound.is_some_and(|bound| bound.interface.name == interface)
+    }
+
     /// What the name is bound to.
     fn current(&self, name: &str) -> Option<Bound> {
         self.shared.names().bound.get(name)?.current()

@@ -5,6 +5,7 @@
 
 mod datagrams;
 mod memory;
+pub(crate) mod multicast;
 mod tcp;
 mod udp;
 
@@ -35,6 +36,11 @@ pub(crate) trait Network: Send + Sync {
     /// A socket for datagrams: at a server's `address`, or one that reaches the node there.
     fn datagrams<'a>(&'a self, address: &'a Address, side: Side, limits: &'a Limits)
     -> Binding<'a>;
+
+    /// Whether groups are reached here, by multicast and broadcast.
+    fn has_groups(&self) -> bool {
+        false
+    }
 }
 
 /// A stream that is being made.
@@ -70,6 +76,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub(crate) struct RealNetwork;
 
 impl Network for RealNetwork {
+    fn has_groups(&self) -> bool {
+        true
+    }
+
     fn connect<'a>(&'a self, address: &'a Address) -> Connecting<'a> {
         match address {
             Address::Tcp(place) => Box::pin(tcp::connect(place)),

@@ -6,6 +6,7 @@ pub(crate) mod datagram;
 pub(crate) mod durable;
 pub(crate) mod frame;
 pub(crate) mod payload;
+pub(crate) mod seek;
 pub(crate) mod send_buffer;
 #[cfg(test)]
 mod tests;

@@ -67,6 +67,28 @@ const PLANTED_IN_STORES: &[&str] = &[
     "unknown_commits_count_as_none",
 ];
 
+/// Each planted bug that runs of groups find.
+const PLANTED_IN_GROUPS: &[&str] = &[
+    "aliases_vote_twice",
+    "excluded_members_are_called",
+    "failures_are_accepted",
+    "filters_are_not_asked",
+    "hopeless_quorums_are_waited_for",
+    "one_answer_is_a_quorum",
+    "quorums_end_too_early",
+    "silent_members_did_not_run",
+    "silent_members_have_no_entry",
+    "woken_members_are_not_polled",
+];
+
+/// Each planted bug that runs of mailboxes find.
+const PLANTED_IN_MAILBOXES: &[&str] = &[
+    "the_last_message_is_received_first",
+    "what_failed_is_put_again",
+    "what_is_put_was_received",
+    "what_is_withdrawn_stays",
+];
+
 /// Seeds within which each must be found.
 const SEEDS: &str = "2000";
 
@@ -74,9 +96,13 @@ const SEEDS: &str = "2000";
 fn every_planted_bug_is_found_and_without_one_nothing_is() {
     let simulate = build();
     let mut missed = Vec::new();
-    for (links, planted) in
-        [("streams", PLANTED), ("datagrams", PLANTED_IN_PACKETS), ("stores", PLANTED_IN_STORES)]
-    {
+    for (links, planted) in [
+        ("streams", PLANTED),
+        ("datagrams", PLANTED_IN_PACKETS),
+        ("stores", PLANTED_IN_STORES),
+        ("groups", PLANTED_IN_GROUPS),
+        ("mailboxes", PLANTED_IN_MAILBOXES),
+    ] {
         let run = |canary: &str| {
             let mut run = Command::new(&simulate);
             let output = run.args([SEEDS, links]).env("FARCALL_CANARY", canary).output();
@@ -112,7 +138,9 @@ fn the_list_names_every_planted_bug_of_the_code() {
     named.retain(|name| name != "name");
     named.sort();
     named.dedup();
-    let mut planted = [PLANTED, PLANTED_IN_PACKETS, PLANTED_IN_STORES].concat();
+    let mut planted =
+        [PLANTED, PLANTED_IN_PACKETS, PLANTED_IN_STORES, PLANTED_IN_GROUPS, PLANTED_IN_MAILBOXES]
+            .concat();
     planted.sort_unstable();
     assert_eq!(named, planted);
 }

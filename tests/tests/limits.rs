@@ -343,7 +343,7 @@ trait Mill {
 }
 
 #[derive(Default)]
-struct Wheel(AtomicUsize);
+struct Wheel(Arc<AtomicUsize>);
 
 #[farcall::remote]
 impl Mill for Wheel {
@@ -357,8 +357,8 @@ impl Mill for Wheel {
 async fn calls_that_waited_for_half_of_their_time_never_begin_and_say_so() {
     const CALLS: usize = 200;
     let node = Node::builder().build();
-    let wheel = Arc::new(Wheel::default());
-    node.bind("mill", wheel.clone()).expect("a name");
+    let turns = Arc::default();
+    node.registry().bind("mill", Wheel(Arc::clone(&turns))).expect("a name");
     let server = node.listen("tcp://127.0.0.1:0").await.expect("a port");
     let mill: MillProxy = farcall::connect(server.url("mill")).await.expect("bound");
     let calls = (0..CALLS).map(|_| mill.grind().timeout(Duration::from_millis(100)));
@@ -372,5 +372,5 @@ async fn calls_that_waited_for_half_of_their_time_never_begin_and_say_so() {
     }
     // All of it would take four times as long as there is.
     assert!(refused > 0 && begun > 0, "{refused} refused, {begun} begun");
-    assert_eq!(wheel.0.load(Ordering::Relaxed), begun, "what is refused does not run");
+    assert_eq!(turns.load(Ordering::Relaxed), begun, "what is refused does not run");
 }

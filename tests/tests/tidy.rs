@@ -17,7 +17,10 @@ const LAYERS: &[&[&str]] = &[
     &["protocol"],
     &["dispatch", "context", "registry", "transport", "store", "sqlite"],
     &["driver"],
-    &["node", "serve", "call", "pending", "proxy", "blocking", "private", "sim"],
+    &[
+        "node", "serve", "call", "pending", "proxy", "group", "mailbox", "discover", "blocking",
+        "private", "sim",
+    ],
     &["fuzzing"],
 ];
 

@@ -78,6 +78,28 @@ pub(super) fn of_proxy_method(interface: &Interface, method: &Method) -> TokenSt
     quote!(#user #gap #generated)
 }
 
+/// The group's documentation, which links to proxy and trait.
+pub(super) fn of_group(interface: &Interface) -> TokenStream {
+    let name = text::plain_name(&interface.ident);
+    let root = text::compact(interface.root());
+    lines(&[
+        &format!("Group of remote objects that implement [`{name}`], called together."),
+        "",
+        &format!("Its methods are those of [`{name}Proxy`], and return a call to all members: see"),
+        &format!("[`GroupCall`]({root}::GroupCall) and [`Group`]({root}::Group)."),
+    ])
+}
+
+/// The documentation of a group's method: the user's, and where it is called.
+pub(super) fn of_group_method(interface: &Interface, method: &Method) -> TokenStream {
+    let written = doc_lines(&method.attributes);
+    let user = quote!(#(#[doc = #written])*);
+    let gap = if written.is_empty() { None } else { Some(lines(&[""])) };
+    let name = text::plain_name(&interface.ident);
+    let generated = lines(&[&format!("Called at each member, as that of [`{name}Proxy`] at one.")]);
+    quote!(#user #gap #generated)
+}
+
 /// What holds for a call under failure, and how long it waits: a sentence each.
 fn promise(interface: &Interface, method: &Method) -> (&'static str, String) {
     let promise = interface.promise(method);

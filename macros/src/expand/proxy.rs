@@ -4,7 +4,7 @@
 //! the proxy's borrow, arguments that borrow get a lifetime of their own.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::visit_mut::{self, VisitMut};
 use syn::{Lifetime, Type, TypeReference};
 
@@ -20,7 +20,9 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
     let conditions: Vec<_> = conditions(attributes).collect();
     let allowances: Vec<_> = allowances(attributes).chain(allow_deprecated(attributes)).collect();
     let docs = docs::of_proxy(interface);
-    let inherent = interface.methods.iter().map(|method| inherent_method(interface, method));
+    let inherent = interface.methods.iter().map(|method| {
+        calling_method(interface, method, &docs::of_proxy_method(interface, method), ONE)
+    });
     let forwarding = interface.methods.iter().map(|method| trait_method(interface, method));
     quote_spanned! {Span::mixed_site()=>
         #docs
@@ -63,14 +65,32 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
     }
 }
 
-fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
+/// What generated methods call through, and what they give.
+#[derive(Clone, Copy)]
+pub(super) struct Through {
+    /// The field that the call goes through.
+    pub(super) field: &'static str,
+    /// The function of the runtime that makes the call.
+    pub(super) function: &'static str,
+    /// What that gives, generic over arguments, result and error.
+    pub(super) call: &'static str,
+}
+
+const ONE: Through = Through { field: "remote", function: "call", call: "Call" };
+
+/// A method with the user's name that makes a call and starts nothing.
+pub(super) fn calling_method(
+    interface: &Interface,
+    method: &Method,
+    docs: &TokenStream,
+    through: Through,
+) -> TokenStream {
     let (root, signature) = (interface.root(), &method.signature);
     let (visibility, trait_name, ident) =
         (&interface.visibility, &interface.ident, &signature.ident);
     let (value, error) = (&signature.value, error_type(signature));
     let kept = for_proxy(&method.attributes);
     let allowances = allowances(&method.attributes);
-    let docs = docs::of_proxy_method(interface, method);
     let mut lifetimes = NameLifetimes::default();
     let many =
         (signature.arguments.len() > 6).then(|| quote!(#[allow(clippy::too_many_arguments)]));
@@ -87,7 +107,6 @@ fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
         let lifetime = lifetime();
         quote!(<#lifetime>)
     });
-    let id = super::dispatch::id_literal(method);
     let places = signature.places();
     let decode = match Passing::of(value) {
         Passing::Bytes | Passing::Vector => quote!(#root::__private::decode_bytes),
@@ -97,11 +116,13 @@ fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
             quote_spanned!(places.value=> |bytes| #decode(bytes))
         }
     };
-    let call = private(&root, "call", places.error);
+    let id = super::dispatch::id_literal(method);
+    let make = private(&root, through.function, places.error);
+    let (field, call) = (format_ident!("{}", through.field), format_ident!("{}", through.call));
     let values = quote_spanned!(places.arguments=> (#(#values,)*));
     let body = quote_spanned! {places.error=>
-        #call(
-            &self.remote,
+        #make(
+            &self.#field,
             const {
                 <dyn #trait_name as #root::Interface>::DESCRIPTOR
                     .position(#root::__private::MethodId(#id))
@@ -118,7 +139,7 @@ fn inherent_method(interface: &Interface, method: &Method) -> TokenStream {
         #visibility fn #ident #generics(
             &self,
             #(#parameters),*
-        ) -> #root::Call<(#(#types,)*), #value, #error> {
+        ) -> #root::#call<(#(#types,)*), #value, #error> {
             #body
         }
     }

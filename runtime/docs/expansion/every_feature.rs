@@ -126,6 +126,68 @@ impl far::Proxy for ShopProxy {
         &self.remote
     }
 }
+/// Group of remote objects that implement [`Shop`], called together.
+///
+/// Its methods are those of [`ShopProxy`], and return a call to all members: see
+/// [`GroupCall`](far::GroupCall) and [`Group`](far::Group).
+#[allow(dead_code)]
+#[derive(::core::clone::Clone, ::core::fmt::Debug)]
+struct ShopGroup {
+    members: far::__private::Members,
+}
+#[allow(dead_code)]
+impl ShopGroup {
+    /// Lends its arguments.
+    ///
+    /// Called at each member, as that of [`ShopProxy`] at one.
+    #[deprecated]
+    fn r#move<'a>(
+        &self,
+        order: &'a Order<'a>,
+        bytes: Vec<u8>,
+        text: Cow<'a, str>,
+    ) -> far::GroupCall<
+        (&'a Order<'a>, far::__private::AsBytes<Vec<u8>>, Cow<'a, str>),
+        Vec<u8>,
+        ::core::convert::Infallible,
+    > {
+        far::__private::group_call(
+            &self.members,
+            const {
+                <dyn Shop as far::Interface>::DESCRIPTOR
+                    .position(far::__private::MethodId(0x75ef46ed))
+            },
+            (order, far::__private::AsBytes(bytes), text),
+            far::__private::decode_bytes,
+        )
+    }
+    /// Called at each member, as that of [`ShopProxy`] at one.
+    #[cfg(unix)]
+    fn note<'a>(
+        &self,
+        _lines: &'a [String],
+    ) -> far::GroupCall<(&'a [String],), (), ::core::convert::Infallible> {
+        far::__private::group_call(
+            &self.members,
+            const {
+                <dyn Shop as far::Interface>::DESCRIPTOR
+                    .position(far::__private::MethodId(0x66c8635f))
+            },
+            (_lines,),
+            |bytes| far::__private::decode(bytes),
+        )
+    }
+}
+#[automatically_derived]
+impl far::Group for ShopGroup {
+    type Interface = dyn Shop;
+    fn from_members(members: far::__private::Members) -> Self {
+        Self { members }
+    }
+    fn as_members(&self) -> &far::__private::Members {
+        &self.members
+    }
+}
 #[automatically_derived]
 impl far::Implements<ShopProxy> for ShopProxy {}
 #[automatically_derived]

@@ -59,6 +59,43 @@ impl ::farcall::Proxy for AccountProxy {
         &self.remote
     }
 }
+/// Group of remote objects that implement [`Account`], called together.
+///
+/// Its methods are those of [`AccountProxy`], and return a call to all members: see
+/// [`GroupCall`](::farcall::GroupCall) and [`Group`](::farcall::Group).
+#[allow(dead_code)]
+#[derive(::core::clone::Clone, ::core::fmt::Debug)]
+struct AccountGroup {
+    members: ::farcall::__private::Members,
+}
+#[allow(dead_code)]
+impl AccountGroup {
+    /// Called at each member, as that of [`AccountProxy`] at one.
+    fn deposit(
+        &self,
+        cents: u64,
+    ) -> ::farcall::GroupCall<(u64,), (), ::core::convert::Infallible> {
+        ::farcall::__private::group_call(
+            &self.members,
+            const {
+                <dyn Account as ::farcall::Interface>::DESCRIPTOR
+                    .position(::farcall::__private::MethodId(0xdaf9072c))
+            },
+            (cents,),
+            |bytes| ::farcall::__private::decode(bytes),
+        )
+    }
+}
+#[automatically_derived]
+impl ::farcall::Group for AccountGroup {
+    type Interface = dyn Account;
+    fn from_members(members: ::farcall::__private::Members) -> Self {
+        Self { members }
+    }
+    fn as_members(&self) -> &::farcall::__private::Members {
+        &self.members
+    }
+}
 #[automatically_derived]
 impl ::farcall::Implements<AccountProxy> for AccountProxy {}
 #[automatically_derived]

@@ -15,7 +15,7 @@ use super::datagram::Sockets;
 use super::lock;
 use crate::dispatch::Status;
 use crate::error::CallError;
-use crate::id::Handle;
+use crate::id::{Boot, Handle};
 use crate::limits::Limits;
 use crate::protocol::client::{
     Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted,
@@ -291,6 +291,11 @@ impl Link {
             Poll::Pending
         })
         .await;
+    }
+
+    /// The run of the server that the session is of, if there is one.
+    pub(crate) fn boot(&self) -> Option<Boot> {
+        lock(&self.state).client.session().map(|(boot, _)| boot)
     }
 
     /// Calls that are not finished.

@@ -1,19 +1,40 @@
 //! Runs so many seeds of the simulation and says what came of them: `simulate 2000`, `simulate 2000 datagrams`,
-//! `simulate 2000 stores`.
+//! `simulate 2000 stores`, `simulate 2000 groups`, `simulate 2000 mailboxes`.
 //!
 //! The test `canaries` builds it with the planted bugs and runs it once for each.
 
 use farcall::sim::machines::{Config, durable, run_many};
 use farcall::sim::oracle::Broken;
+use farcall_tests::{groups, mailboxes};
 
 fn main() {
     let seeds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let kind = std::env::args().nth(2).unwrap_or_default();
+    if let "groups" | "mailboxes" = &*kind {
+        match simulate_nodes(1..seeds + 1, &kind) {
+            Some((seed, broken)) => println!("seed {seed}: {}", broken.replace('\n', " ")),
+            None => println!("all {seeds} kept"),
+        }
+        return;
+    }
     let (runs, broken) = simulate(1..seeds + 1, &kind);
     match broken {
         Some((seed, broken)) => println!("seed {seed}: {broken}"),
         None => println!("all {runs} kept"),
     }
+}
+
+/// Groups and mailboxes are simulated with whole nodes: what is broken there is a panic of the scenario.
+fn simulate_nodes(mut seeds: std::ops::Range<u64>, kind: &str) -> Option<(u64, String)> {
+    // What is to be read is the line that this prints.
+    std::panic::set_hook(Box::new(|_| {}));
+    seeds.find_map(|seed| {
+        let failure = match kind {
+            "groups" => groups::run(seed).err(),
+            _ => mailboxes::run(seed).err(),
+        };
+        Some((seed, failure?.reason))
+    })
 }
 
 fn simulate(seeds: std::ops::Range<u64>, kind: &str) -> (u64, Option<(u64, Broken)>) {

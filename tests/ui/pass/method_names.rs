@@ -22,6 +22,9 @@ pub trait Everything: Send + Sync {
     async fn poll(&self) -> u64;
     async fn with_timeout(&self) -> u64;
     async fn type_id(&self) -> u64;
+    async fn add(&self, members: u8) -> u64;
+    async fn members(&self) -> u64;
+    async fn from_members(&self, group: u8) -> u64;
 }
 
 pub struct Memory;
@@ -72,6 +75,15 @@ impl Everything for Memory {
     }
     async fn type_id(&self) -> u64 {
         15
+    }
+    async fn add(&self, members: u8) -> u64 {
+        u64::from(members)
+    }
+    async fn members(&self) -> u64 {
+        17
+    }
+    async fn from_members(&self, group: u8) -> u64 {
+        u64::from(group)
     }
 }
 

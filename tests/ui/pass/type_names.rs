@@ -18,7 +18,7 @@ macro_rules! types {
     };
 }
 
-types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Bytes Semantics Infallible }
+types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Bytes Semantics Infallible Group GroupCall Members }
 
 pub struct Ok;
 pub struct Some;

@@ -260,7 +260,6 @@ impl<W> Client<W> {
     }
 
     /// The run of the server and the session that this client is bound to.
-    #[cfg(feature = "sim")]
     pub(crate) fn session(&self) -> Option<(Boot, SessionId)> {
         self.session.as_ref().map(|session| (session.boot, session.id))
     }

@@ -1,0 +1,31 @@
+//! What a group asks of its members' calls.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use super::{Call, Remote};
+use crate::id::Boot;
+use crate::pending::DRIVER_GRACE;
+
+impl Remote {
+    /// What calls reach now: an object of this name, at this run of its server. Nothing before there is a session.
+    pub(crate) fn reached(&self) -> Option<(Boot, Arc<str>)> {
+        Some((self.target.link.boot()?, self.target.object.clone()))
+    }
+}
+
+impl<A, T, E> Call<A, T, E> {
+    /// How long a parked thread waits for this call, before it has started; nothing stands for ever.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        self.arguments.as_ref()?;
+        Some(self.time()?.saturating_add(DRIVER_GRACE))
+    }
+
+    /// Whether the call goes on by itself: it is in the send buffer or, if it is exactly once, saved. If it is being
+    /// saved, the task is woken when it is.
+    pub(crate) fn is_left(&self, cx: &mut Context<'_>) -> bool {
+        let started = self.arguments.is_none() && self.queued.is_none();
+        started && !self.pending.is_finished() && self.pending.poll_saved(cx).is_ready()
+    }
+}
