@@ -274,6 +274,8 @@ struct Connection<'a> {
     woken: Vec<Waker>,
     /// The task has yielded once, so that callers that are ready could add to this batch.
     yielded: bool,
+    /// When the machine wants to be asked again, if it was asked in this turn.
+    wanted: Option<Time>,
 }
 
 impl<'a> Connection<'a> {
@@ -289,7 +291,8 @@ impl<'a> Connection<'a> {
         let timer = Timer::new(link.clock());
         let busy = BusyPoll::new(limits.busy_poll, now);
         let woken = Vec::new();
-        Connection { link, stream, input, output, assembly, timer, busy, woken, yielded: false }
+        let (yielded, wanted) = (false, None);
+        Connection { link, stream, input, output, assembly, timer, busy, woken, yielded, wanted }
     }
 
     /// Ready when the connection has ended: with an error, or with nothing when the link is closed.
@@ -412,6 +415,8 @@ impl<'a> Connection<'a> {
                 }
                 self.yielded = false;
                 self.output.batch.shrink();
+                state.client.tick(now);
+                self.wanted = Some(state.client.next_timeout());
                 let idle = state.client.is_idle();
                 let waiting = if idle { std::mem::take(&mut state.idle) } else { Vec::new() };
                 state.sleep(cx);
@@ -439,14 +444,17 @@ impl<'a> Connection<'a> {
     fn poll_time(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Error> {
         loop {
             let patience = self.link.limits().progress_timeout;
-            let mut state = self.link.lock();
-            if self.output.take_resumed() {
-                state.client.heard(now);
-            }
             let stalled = self.output.stalled().map_or(Time::NEVER, |since| since + patience);
-            state.client.tick(now);
-            let wanted = state.client.next_timeout().min(stalled);
-            if !self.timer.poll(cx, now, wanted) {
+            if self.output.take_resumed() {
+                self.link.lock().client.heard(now);
+                self.wanted = None;
+            }
+            let wanted = self.wanted.take().unwrap_or_else(|| {
+                let mut state = self.link.lock();
+                state.client.tick(now);
+                state.client.next_timeout()
+            });
+            if !self.timer.poll(cx, now, wanted.min(stalled)) {
                 return Poll::Pending;
             }
             if stalled <= now {
@@ -455,6 +463,7 @@ impl<'a> Connection<'a> {
                     "the peer reads nothing",
                 ));
             }
+            let mut state = self.link.lock();
             let State { client, out, .. } = &mut *state;
             let health = client.handle_timeout(now, out);
             let written = !out.is_empty();

@@ -133,6 +133,8 @@ struct Serving {
     timer: Timer,
     busy: BusyPoll,
     registered: bool,
+    /// When the session wants to be asked again, if it was asked in this turn.
+    solicit: Option<Time>,
 }
 
 impl Serving {
@@ -159,6 +161,7 @@ impl Serving {
             timer,
             busy,
             registered: false,
+            solicit: None,
         }
     }
 
@@ -246,8 +249,7 @@ impl Serving {
             self.backlog.unpop(read);
         }
         self.pace = turn.pace();
-        self.desk.settle(turn.now);
-        if self.desk.is_flooded() {
+        if self.desk.end_turn(turn.now) {
             return Err(io::Error::other("the peer asks more than it reads"));
         }
         if !self.backlog.is_empty() {
@@ -338,6 +340,7 @@ impl Serving {
                 if !link.io.will_wake(cx.waker()) {
                     link.io = cx.waker().clone();
                 }
+                self.solicit = Some(session.next_timeout());
                 drop(state);
                 self.output.batch.shrink();
                 let closing = self.desk.server.draining.load(Ordering::Acquire)
@@ -358,7 +361,8 @@ impl Serving {
         // Clients ask after one interval of silence and give up after two.
         let silent = self.input.heard() + limits.ping_interval * SILENT_INTERVALS;
         loop {
-            let solicit = self.desk.cell.lock().session.next_timeout();
+            let ask = || self.desk.cell.lock().session.next_timeout();
+            let solicit = self.solicit.take().unwrap_or_else(ask);
             let wanted = solicit.min(stalled).min(partial).min(silent);
             if !self.timer.poll(cx, now, wanted) {
                 return Poll::Pending;

@@ -196,10 +196,16 @@ impl Desk {
         io::ErrorKind::UnexpectedEof.into()
     }
 
-    /// Whether more is to be said on this link than its peer can have asked for and read.
-    pub(in crate::driver) fn is_flooded(&self) -> bool {
+    /// As [`settle`](Self::settle), at the end of a turn. Whether more is to be said on this link than its peer can have
+    /// asked for and read.
+    #[inline]
+    pub(in crate::driver) fn end_turn(&mut self, now: Time) -> bool {
         let most = self.most_pending();
-        self.cell.lock().link.as_ref().is_some_and(|link| link.out.pending() > most)
+        self.holds = false;
+        self.settled(now, |state| {
+            state.session.tell_budget();
+            state.link.as_ref().is_some_and(|link| link.out.pending() > most)
+        })
     }
 
     /// Bytes that wait for a peer at most before it is flooded.
