@@ -147,7 +147,7 @@ impl ShopGroup {
         bytes: Vec<u8>,
         text: Cow<'a, str>,
     ) -> far::GroupCall<
-        (&'a Order<'a>, far::__private::AsBytes<Vec<u8>>, Cow<'a, str>),
+        (&'a Order<'a>, far::__private::AsShared, Cow<'a, str>),
         Vec<u8>,
         ::core::convert::Infallible,
     > {
@@ -157,7 +157,7 @@ impl ShopGroup {
                 <dyn Shop as far::Interface>::DESCRIPTOR
                     .position(far::__private::MethodId(0x75ef46ed))
             },
-            (order, far::__private::AsBytes(bytes), text),
+            (order, far::__private::AsShared::from(bytes), text),
             far::__private::decode_bytes,
         )
     }

@@ -200,12 +200,6 @@ impl Input {
         (frames, result)
     }
 
-    /// Whether what comes next is the rest of a fragment, which goes straight into its message.
-    #[inline]
-    pub(super) fn is_direct(&self) -> bool {
-        self.direct.is_some()
-    }
-
     /// When the last byte came.
     pub(super) fn heard(&self) -> Time {
         self.heard

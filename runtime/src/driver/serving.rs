@@ -189,38 +189,51 @@ impl Serving {
     /// Reads and handles what is there, for one turn.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
         let mut turn = Turn::new(now, self.pace);
-        // What was read may be left from the handshake.
-        self.take_frames(now);
+        if self.backlog.is_empty() {
+            // What was read may be left from the handshake.
+            self.take_frames(now);
+        } else {
+            self.read_ahead(cx, now);
+        }
         for _ in 0..READS_PER_POLL {
-            // A fragment that goes straight into its message is not read behind the back of frames that came before.
-            let ahead = self.ended.is_none() && self.backlog.has_room() && !self.input.is_direct();
-            if ahead || self.backlog.is_empty() {
-                if self.backlog.is_empty()
-                    && let Some(error) = self.ended.take()
-                {
-                    return Err(error);
-                }
-                match self.input.poll_read(cx, &mut self.stream, &mut self.assembly, now) {
-                    Poll::Ready(Ok(Got::Bytes)) => {
-                        self.busy.active(now);
-                        self.take_frames(now);
-                        continue;
-                    }
-                    Poll::Ready(Ok(Got::More)) => continue,
-                    Poll::Ready(Ok(Got::Fragment(assembled))) => {
-                        self.busy.active(now);
-                        self.handle_assembled(cx, now, now, assembled, 0)?;
-                    }
-                    Poll::Ready(Err(error)) => self.ended = Some(error),
-                    Poll::Pending if self.handle_backlog(cx, &mut turn)? => return Ok(()),
-                    Poll::Pending => break,
-                }
-            } else if !self.handle_backlog(cx, &mut turn)? {
+            if !self.handle_backlog(cx, &mut turn)? {
                 break;
+            }
+            if let Some(error) = self.ended.take() {
+                return Err(error);
+            }
+            // Not before: the fragments of a message are put together in the order in which they came.
+            if self.input.go_direct(&mut self.assembly, |bytes| self.desk.has_room(bytes), now) {
+                self.desk.count_assembly(self.assembly.bytes());
+            }
+            match self.input.poll_read(cx, &mut self.stream, &mut self.assembly, now) {
+                Poll::Ready(Ok(Got::Bytes)) => {
+                    self.busy.active(now);
+                    self.take_frames(turn.now);
+                }
+                Poll::Ready(Ok(Got::More)) => {}
+                Poll::Ready(Ok(Got::Fragment(assembled))) => {
+                    self.busy.active(now);
+                    self.handle_assembled(cx, turn.now, turn.now, assembled, 0)?;
+                    self.desk.settle(turn.now);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(()),
             }
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// Reads what came while frames wait that came before.
+    fn read_ahead(&mut self, cx: &mut Context<'_>, now: Time) {
+        while self.ended.is_none() && self.backlog.has_room() {
+            match self.input.poll_fill(cx, &mut self.stream, now) {
+                Poll::Ready(Ok(())) => self.take_frames(now),
+                Poll::Ready(Err(error)) => self.ended = Some(error),
+                Poll::Pending => return,
+            }
+        }
     }
 
     /// Moves the frames that are complete to the others that wait.
@@ -228,13 +241,13 @@ impl Serving {
     fn take_frames(&mut self, now: Time) {
         let (frames, result) = self.input.take_frames();
         self.backlog.push(frames, result, now);
-        if self.input.go_direct(&mut self.assembly, |bytes| self.desk.has_room(bytes), now) {
-            self.desk.count_assembly(self.assembly.bytes());
-        }
     }
 
     /// Handles what waits; whether all of it, or else the turn is over.
     fn handle_backlog(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> io::Result<bool> {
+        if self.backlog.is_empty() && self.backlog.has_room() {
+            return Ok(true);
+        }
         let mut over = false;
         while !over && let Some(mut read) = self.backlog.pop() {
             while let Ok(Some((length, used))) = frame_length(&read.bytes[read.done..]) {
