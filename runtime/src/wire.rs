@@ -1,5 +1,6 @@
 //! Datagrams, frames and payloads as bytes. Knows nothing of calls, sessions or sockets.
 
+pub(crate) mod bundle;
 pub(crate) mod datagram;
 #[cfg(feature = "sqlite")]
 pub(crate) mod durable;
