@@ -1,7 +1,7 @@
-//! A 16-byte call and its 8-byte result over TCP and UDP, beside bare tokio sockets that carry the same bytes: median
-//! latency at depth 1, calls per second with 64 and 1,000 in flight on one connection. Over UDP the bare sockets carry
-//! one message in each datagram. Passes are interleaved, both ends are
-//! pinned to one core (or to two with `--two-cores`), medians are printed.
+//! A 16-byte call and its 8-byte result over TCP and UDP, beside bare tokio sockets that carry frames of the same bytes:
+//! median latency at depth 1, calls per second with 64 and 1,000 in flight on one connection. Over UDP the bare sockets
+//! carry one frame in each datagram. Passes are interleaved, both ends are pinned to one core (or to two with
+//! `--two-cores`), medians are printed.
 //!
 //! `cargo bench -p farcall-benches --bench round_trip [-- --passes 7] [-- --two-cores]`
 

@@ -1,8 +1,10 @@
 //! What the benches share: both ends on one core, bare sockets to compare with, medians of interleaved passes.
 
 pub mod bare;
+#[cfg(feature = "durable")]
 pub mod bare_sqlite;
 pub mod bare_udp;
+#[cfg(feature = "durable")]
 pub mod durable;
 pub mod plot;
 pub mod service;

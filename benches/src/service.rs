@@ -1,5 +1,6 @@
 //! The service that is called.
 
+use bytes::Bytes;
 use farcall::remote;
 
 /// Arithmetic, as small as a call can be: 16 bytes in, 8 bytes out.
@@ -14,7 +15,9 @@ pub trait Calculator {
     #[remote(semantics = "maybe")]
     async fn add_maybe(&self, a: u64, b: u64) -> u64;
     /// Gives back what it gets.
-    async fn echo(&self, bytes: Vec<u8>) -> Vec<u8>;
+    async fn echo(&self, bytes: Bytes) -> Bytes;
+    /// Takes what it gets, and says how much it was.
+    async fn length(&self, bytes: Bytes) -> u64;
 }
 
 /// The service.
@@ -32,8 +35,11 @@ impl Calculator for Adder {
     async fn add_maybe(&self, a: u64, b: u64) -> u64 {
         a.wrapping_add(b)
     }
-    async fn echo(&self, bytes: Vec<u8>) -> Vec<u8> {
+    async fn echo(&self, bytes: Bytes) -> Bytes {
         bytes
+    }
+    async fn length(&self, bytes: Bytes) -> u64 {
+        bytes.len() as u64
     }
 }
 

@@ -16,7 +16,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::blocking::{block_on, in_async_task};
-use crate::descriptor::{Descriptor, MethodDescriptor};
+use crate::descriptor::Descriptor;
+#[cfg(feature = "sim")]
+use crate::descriptor::MethodDescriptor;
 use crate::driver::link::{CallKey, Link, StartCall, StartError, Waiting};
 use crate::error::CallError;
 use crate::id::Handle;
@@ -24,6 +26,7 @@ use crate::node::Node;
 use crate::pending::Pending;
 use crate::private::MethodFailure;
 use crate::semantics::{Execution, Semantics};
+use crate::wire::body::{Body, Shared};
 use crate::wire::payload::{self, DecodeError};
 
 mod buffer;
@@ -33,7 +36,7 @@ mod queue;
 mod saving;
 
 pub(crate) use buffer::with_buffer;
-use queue::{Alarm, Queued};
+use queue::{Alarm, Offer, Queued, Request, never_sent};
 
 /// What a proxy calls through: an object behind a link. Cheap to clone.
 #[derive(Clone)]
@@ -78,25 +81,15 @@ pub(crate) struct Target {
 /// call.
 #[must_use = "a call does nothing until it is awaited, started or blocked on"]
 pub struct Call<A, T, E = Infallible> {
-    stage: Stage<A, T, E>,
-}
-
-enum Stage<A, T, E> {
-    Unstarted(Plan<T, E>, A),
-    Queued(Box<Queued<T, E>>),
-    Started(Pending<T, E>),
-    Finished,
-}
-
-/// Everything about a call but its arguments.
-struct Plan<T, E> {
-    target: Arc<Target>,
-    method: u32,
+    /// Until it starts.
+    arguments: Option<A>,
     limit: Limit,
-    decoders: Decoders<T, E>,
     /// Under which an exactly-once call is found again.
     key: Option<Box<str>>,
-    span: Option<Box<tracing::Span>>,
+    /// While it waits for room in the send buffer.
+    queued: Option<Box<Queued>>,
+    /// What the call becomes, and all that both have; finished for as long as the call has not started.
+    pending: Pending<T, E>,
 }
 
 /// How long a call may take, as its caller said it.
@@ -153,15 +146,17 @@ impl<A, T, E> Call<A, T, E> {
     where
         E: MethodFailure<Kind>,
     {
-        let plan = Plan {
-            target: Arc::clone(&remote.target),
-            method: u32::try_from(method).unwrap_or(u32::MAX),
+        let target = Arc::clone(&remote.target);
+        // Generated code passes `Descriptor::position`, evaluated when the interface was compiled.
+        let descriptor = &target.descriptor.methods[method];
+        let decoders = Decoders { result: decode, error: E::decode };
+        Call {
+            arguments: Some(arguments),
             limit: remote.timeout.map_or(Limit::Inherited, Limit::Timeout),
-            decoders: Decoders { result: decode, error: E::decode },
             key: None,
-            span: None,
-        };
-        Call { stage: Stage::Unstarted(plan, arguments) }
+            queued: None,
+            pending: Pending::unstarted(target, method, descriptor, decoders),
+        }
     }
 
     /// Gives the call this long from its start to its answer. [`Duration::MAX`] stands for no
@@ -187,27 +182,52 @@ impl<A, T, E> Call<A, T, E> {
     /// later one, and gets the same result. The key is kept until [`Node::forget`]; a call that did not run and never
     /// will frees it. It has no effect on a call that has started.
     pub fn key(mut self, key: impl Into<String>) -> Call<A, T, E> {
-        if let Stage::Unstarted(plan, _) = &mut self.stage {
-            plan.key = Some(key.into().into());
-        }
+        self.key = Some(key.into().into());
         self
     }
 
     /// What is called, while the call is there to be polled.
     #[cfg(feature = "sim")]
     pub(crate) fn method(&self) -> Option<&'static MethodDescriptor> {
-        match &self.stage {
-            Stage::Unstarted(plan, _) => Some(plan.method()),
-            Stage::Queued(queued) => Some(queued.plan.method()),
-            Stage::Started(_) | Stage::Finished => None,
-        }
+        let unsent = self.arguments.is_some() || self.queued.is_some();
+        unsent.then(|| self.pending.method())
     }
 
     fn limited(mut self, limit: Limit) -> Call<A, T, E> {
-        if let Stage::Unstarted(plan, _) = &mut self.stage {
-            plan.limit = limit;
-        }
+        self.limit = limit;
         self
+    }
+
+    /// The call's own limit, else the proxy's, else the method's, else the node's. Reads a clock
+    /// only for a deadline.
+    fn time(&self) -> Option<Duration> {
+        let timeout = match self.limit {
+            Limit::Timeout(timeout) => Some(timeout),
+            Limit::Deadline(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Limit::Inherited => {
+                let inherited = || self.pending.target().link.default_timeout();
+                self.pending.method().timeout.or_else(inherited)
+            }
+        };
+        timeout.filter(|timeout| *timeout != Duration::MAX)
+    }
+
+    /// Whether the call is exactly once, and so is saved before it is sent.
+    ///
+    /// # Errors
+    /// It has a key and is not; or it is made inside a transaction, where only what is enqueued is allowed.
+    #[inline]
+    fn check_durable(&self) -> Result<bool, CallError> {
+        #[cfg(feature = "sqlite")]
+        if crate::store::in_transaction() {
+            return Err(CallError::CallInsideTransaction);
+        }
+        let method = self.pending.method();
+        let exactly_once = method.semantics == Semantics::ExactlyOnce;
+        if self.key.is_some() && !exactly_once {
+            return Err(CallError::NotDurable { method: method.name });
+        }
+        Ok(exactly_once)
     }
 }
 
@@ -226,15 +246,18 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         if in_async_task() {
             return Err(CallError::BlockingInAsync { execution: Execution::NotExecuted });
         }
-        let timeout = match &self.stage {
-            Stage::Unstarted(plan, _) => plan.timeout(),
-            Stage::Queued(queued) => queued.remaining(),
+        let timeout = match &self.queued {
+            Some(queued) => queued.remaining(),
+            None if self.arguments.is_some() => self.time(),
             // The answer's own deadline is the business of `park`.
-            Stage::Started(_) | Stage::Finished => None,
+            None => None,
         };
-        let started = poll_fn(|cx| self.poll_start(cx, Alarm::Caller));
+        let started = poll_fn(|cx| self.poll_started(cx, Alarm::Caller));
         match block_on(started, timeout) {
-            Some(pending) => pending?.park(),
+            Some(started) => {
+                started?;
+                self.pending.park()
+            }
             None => Err(never_sent(timeout.unwrap_or_default()).widen()),
         }
     }
@@ -245,7 +268,8 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     /// # Errors
     /// Those of a call that could not be sent. Nothing ran.
     pub async fn start(mut self) -> Result<Pending<T, E>, CallError<E>> {
-        let pending = poll_fn(|cx| self.poll_start(cx, Alarm::Timer)).await?;
+        poll_fn(|cx| self.poll_started(cx, Alarm::Timer)).await?;
+        let pending = self.pending;
         poll_fn(|cx| pending.poll_saved(cx)).await.map_err(CallError::widen)?;
         Ok(pending)
     }
@@ -256,80 +280,65 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     /// [`CallError::BufferFull`] if the send buffer is full, and those of a call that could not be
     /// sent. Nothing ran.
     pub fn try_start(mut self) -> Result<Pending<T, E>, CallError<E>> {
-        if let Stage::Unstarted(..) = self.stage {
+        if self.arguments.is_some() {
             self.begin(None)?;
         }
-        match std::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Started(pending) => Ok(pending),
-            Stage::Queued(_) => Err(CallError::BufferFull),
-            Stage::Unstarted(..) | Stage::Finished => finished_before(),
+        match self.queued {
+            Some(_) => Err(CallError::BufferFull),
+            None if self.pending.is_finished() => finished_before(),
+            None => Ok(self.pending),
         }
     }
 
-    /// Polls until the request is in the send buffer, and takes the call out of itself.
-    fn poll_start(
-        &mut self,
-        cx: &mut Context<'_>,
-        alarm: Alarm,
-    ) -> Poll<Result<Pending<T, E>, CallError<E>>> {
-        ready!(self.poll_started(cx, alarm))?;
-        match std::mem::replace(&mut self.stage, Stage::Finished) {
-            Stage::Started(pending) => Poll::Ready(Ok(pending)),
-            _ => finished_before(),
-        }
-    }
-
-    /// Polls until the request is in the send buffer: `stage` is `Started` when it is ready and
-    /// well.
+    /// Polls until the request is in the send buffer.
     fn poll_started(
         &mut self,
         cx: &mut Context<'_>,
         alarm: Alarm,
     ) -> Poll<Result<(), CallError<E>>> {
-        if let Stage::Unstarted(..) = self.stage {
+        if self.arguments.is_some() {
             self.begin(None)?;
         }
-        let Stage::Queued(queued) = &mut self.stage else { return Poll::Ready(Ok(())) };
-        let key = ready!(queued.poll_offer(cx, alarm));
-        if let Stage::Queued(queued) = std::mem::replace(&mut self.stage, Stage::Finished) {
-            let Queued { plan, timeout, .. } = *queued;
-            let key = key.map_err(CallError::widen)?;
-            self.stage = Stage::Started(plan.into_pending(key, timeout));
+        if let Some(queued) = &mut self.queued {
+            let offered = ready!(queued.poll_offer(&self.pending, cx, alarm));
+            self.queued = None;
+            let (key, left) = offered.map_err(CallError::widen)?;
+            self.pending.started(key, left);
         }
-        Poll::Ready(Ok(()))
+        if self.pending.is_finished() { finished_before() } else { Poll::Ready(Ok(())) }
     }
 
-    /// Encodes the arguments and offers the request to the link: `stage` is `Started` or `Queued`
-    /// afterwards, or `Finished` with an error or a panic of the user's `Serialize`. Whether the link wakes `waiter`
-    /// when there is an answer.
+    /// Encodes the arguments and offers the request to the link: the call is started or queued afterwards, or finished
+    /// with an error or a panic of the user's `Serialize`. Whether the link wakes `waiter` when there is an answer.
     fn begin(&mut self, waiter: Option<&Waker>) -> Result<bool, CallError<E>> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Finished);
-        let Stage::Unstarted(mut plan, arguments) = stage else { finished_before() };
-        plan.span = plan.make_span();
-        let timeout = plan.timeout();
+        let Some(arguments) = self.arguments.take() else { finished_before() };
+        let timeout = self.time();
         if timeout == Some(Duration::ZERO) {
             return Err(never_sent(Duration::ZERO).widen());
         }
-        if plan.check_durable().map_err(CallError::widen)? {
+        self.pending.listen();
+        if self.check_durable().map_err(CallError::widen)? {
             #[cfg(feature = "sqlite")]
-            {
-                self.stage = Stage::Started(plan.save(&arguments, timeout)?);
-            }
+            self.save(&arguments, timeout)?;
             return Ok(false);
         }
+        let Call { pending, queued, .. } = self;
         // Nothing comes back from a one-way call.
-        let waiter = waiter.filter(|_| !plan.method().oneway);
+        let waiter = waiter.filter(|_| !pending.method().oneway);
         with_buffer(|buffer| {
-            plan.encode(&arguments, buffer)?;
-            match plan.offer(buffer, timeout, None, waiter) {
+            let shared = pending.encode(&arguments, buffer)?;
+            let large = Body::if_large(buffer, shared);
+            let offer = Offer { arguments: buffer, large: large.as_deref() };
+            match pending.offer(offer, timeout, None, waiter) {
                 Ok(key) => {
-                    self.stage = Stage::Started(plan.into_pending(key, timeout));
+                    pending.started(key, timeout);
                     Ok(waiter.is_some())
                 }
                 Err(StartError::Failed(error)) => Err(error.widen()),
                 Err(StartError::Full) => {
-                    let request = std::mem::take(buffer);
-                    self.stage = Stage::Queued(Box::new(Queued::new(plan, request, timeout)));
+                    let target = Arc::clone(pending.target());
+                    let request = Request::new(buffer, large);
+                    *queued = Some(Box::new(Queued::new(target, request, timeout)));
                     Ok(false)
                 }
             }
@@ -341,104 +350,66 @@ impl<A: Serialize, T, E> Future for Call<A, T, E> {
     type Output = Result<T, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Stage::Unstarted(..) = self.stage
-            && self.begin(Some(cx.waker()))?
-        {
+        let this = &mut *self;
+        if this.arguments.is_some() && this.begin(Some(cx.waker()))? {
             // The link was told whom to wake when it took the call; its lock is not taken again for that.
             return Poll::Pending;
         }
-        ready!(self.poll_started(cx, Alarm::Timer))?;
-        match &mut self.stage {
-            Stage::Started(pending) => Pin::new(pending).poll(cx),
-            _ => finished_before(),
-        }
+        ready!(this.poll_started(cx, Alarm::Timer))?;
+        Pin::new(&mut this.pending).poll(cx)
     }
 }
 
 /// Nothing in a call is pinned: the arguments are only read.
 impl<A, T, E> Unpin for Call<A, T, E> {}
 
-impl<T, E> Plan<T, E> {
-    /// The call's own limit, else the proxy's, else the method's, else the node's. Reads a clock
-    /// only for a deadline.
-    fn timeout(&self) -> Option<Duration> {
-        let timeout = match self.limit {
-            Limit::Timeout(timeout) => Some(timeout),
-            Limit::Deadline(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
-            Limit::Inherited => {
-                self.method().timeout.or_else(|| self.target.link.default_timeout())
-            }
-        };
-        timeout.filter(|timeout| *timeout != Duration::MAX)
-    }
-
-    fn method(&self) -> &'static MethodDescriptor {
-        // Generated code passes `Descriptor::position`, evaluated when the interface was compiled.
-        &self.target.descriptor.methods[self.method as usize]
-    }
-
-    /// Whether the call is exactly once, and so is saved before it is sent.
-    ///
-    /// # Errors
-    /// It has a key and is not; or it is made inside a transaction, where only what is enqueued is allowed.
+impl<T, E> Pending<T, E> {
+    /// Makes a span for this call if anybody listens.
     #[inline]
-    fn check_durable(&self) -> Result<bool, CallError> {
-        #[cfg(feature = "sqlite")]
-        if crate::store::in_transaction() {
-            return Err(CallError::CallInsideTransaction);
-        }
-        let exactly_once = self.method().semantics == Semantics::ExactlyOnce;
-        if self.key.is_some() && !exactly_once {
-            return Err(CallError::NotDurable { method: self.method().name });
-        }
-        Ok(exactly_once)
-    }
-
-    /// A span for this call if anybody listens.
-    fn make_span(&self) -> Option<Box<tracing::Span>> {
+    fn listen(&mut self) {
         let span = tracing::debug_span!(
             "call",
-            object = &*self.target.object,
+            object = &*self.target().object,
             method = self.method().name,
             semantics = %self.method().semantics,
             id = tracing::field::Empty,
             attempt = tracing::field::Empty,
         );
-        if span.is_disabled() { None } else { Some(Box::new(span)) }
+        if !span.is_disabled() {
+            self.set_span(span);
+        }
     }
 
     fn encode<A: Serialize>(
         &self,
         arguments: &A,
         buffer: &mut Vec<u8>,
-    ) -> Result<(), CallError<E>> {
-        let _entered = self.span.as_deref().map(tracing::Span::enter);
-        payload::encode(arguments, buffer)
+    ) -> Result<Option<Box<Shared>>, CallError<E>> {
+        let _entered = self.span().map(tracing::Span::enter);
+        payload::encode_shared(arguments, buffer)
             .map_err(|error| CallError::NotEncoded { reason: error.to_string().into() })
     }
 
+    /// Offers the request to the link.
     fn offer(
         &self,
-        arguments: &[u8],
+        offer: Offer<'_>,
         timeout: Option<Duration>,
         waiting: Option<&mut Waiting>,
         waiter: Option<&Waker>,
     ) -> Result<CallKey, StartError> {
+        let (target, method) = (self.target(), self.method());
         let request = StartCall {
-            handle: self.target.handle,
-            method: self.method,
-            semantics: self.method().semantics,
-            oneway: self.method().oneway,
+            handle: target.handle,
+            method: self.position(),
+            semantics: method.semantics,
+            oneway: method.oneway,
             timeout,
-            arguments,
+            arguments: offer.arguments,
+            large: offer.large,
             waiter,
         };
-        self.target.link.try_start(&request, waiting)
-    }
-
-    fn into_pending(self, key: CallKey, timeout: Option<Duration>) -> Pending<T, E> {
-        let method = self.method();
-        Pending::new(self.target, key, method, timeout, self.decoders, self.span)
+        target.link.try_start(&request, waiting)
     }
 }
 
@@ -477,22 +448,17 @@ impl fmt::Debug for Remote {
 
 impl<A, T, E> fmt::Debug for Call<A, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stage, plan) = match &self.stage {
-            Stage::Unstarted(plan, _) => ("unstarted", plan),
-            Stage::Queued(queued) => ("waiting for room", &queued.plan),
-            Stage::Started(pending) => return pending.fmt(f),
-            Stage::Finished => return f.write_str("Call(finished)"),
+        let stage = match (&self.arguments, &self.queued) {
+            (Some(_), _) => "unstarted",
+            (None, Some(_)) => "waiting for room",
+            (None, None) => return self.pending.fmt(f),
         };
         f.debug_struct("Call")
-            .field("object", &plan.target.object)
-            .field("method", &plan.method().name)
+            .field("object", &self.pending.target().object)
+            .field("method", &self.pending.method().name)
             .field("stage", &stage)
             .finish_non_exhaustive()
     }
-}
-
-fn never_sent(waited: Duration) -> CallError {
-    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
 
 fn finished_before() -> ! {

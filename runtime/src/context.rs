@@ -97,20 +97,20 @@ pub(crate) struct Flag {
     changed: Notify,
 }
 
-/// A handler's future with the context of its call. May be polled in place first and spawned then.
+/// A handler's future with the context of its call. May be polled in place first and spawned then, and serves another
+/// call of its session when it has ended.
 pub(crate) struct Scoped {
-    context: Option<Context>,
-    future: Dispatch,
-}
-
-/// What is left of a handler that has ended, for the next one of the session.
-#[derive(Default)]
-pub(crate) struct Left {
-    pub(crate) room: Room,
-    pub(crate) context: Option<Context>,
+    /// Boxed, since it moves to the thread and back with each poll.
+    context: Option<Box<Context>>,
+    future: Option<Dispatch>,
 }
 
 impl Context {
+    /// What it says of the call itself.
+    pub(crate) fn call(&self) -> &CallContext {
+        &self.call
+    }
+
     /// The context of the call that this code serves.
     ///
     /// # Errors
@@ -119,8 +119,9 @@ impl Context {
     pub fn current() -> Result<Context, NoContext> {
         let current = CURRENT.try_with(|current| {
             let context = current.take();
-            current.set(context.clone());
-            context
+            let copy = context.as_deref().cloned();
+            current.set(context);
+            copy
         });
         current.ok().flatten().ok_or(NoContext {})
     }
@@ -181,7 +182,7 @@ impl Context {
     /// # }
     /// ```
     pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        let mut context = Some(self.clone());
+        let mut context = Some(Box::new(self.clone()));
         async move {
             let mut future = std::pin::pin!(future);
             poll_fn(move |cx| {
@@ -195,11 +196,6 @@ impl Context {
     /// The context of one call of a session.
     pub(crate) fn new(session: Arc<SessionContext>, call: CallContext) -> Context {
         Context { session, call }
-    }
-
-    /// The context of another call of the same session.
-    pub(crate) fn of(self, call: CallContext) -> Context {
-        Context { call, ..self }
     }
 }
 
@@ -259,13 +255,25 @@ impl Flag {
 impl Scoped {
     /// A dispatched call that serves `context`.
     pub(crate) fn new(context: Context, future: Dispatch) -> Scoped {
-        Scoped { context: Some(context), future }
+        Scoped { context: Some(Box::new(context)), future: Some(future) }
     }
 
-    /// Drops what the handler still holds, which is the user's code and may panic; its memory and the context are left.
-    pub(crate) fn end(mut self) -> Left {
-        self.future.as_mut().clear();
-        Left { room: Room::of(self.future), context: self.context }
+    /// Serves another call, whose handler is `future`.
+    #[inline]
+    pub(crate) fn serve(&mut self, call: CallContext, future: Dispatch) {
+        if let Some(context) = &mut self.context {
+            context.call = call;
+        }
+        self.future = Some(future);
+    }
+
+    /// Drops what the handler still holds, which is the user's code and may panic; its memory is left.
+    #[inline]
+    pub(crate) fn end(&mut self) -> Room {
+        self.future.take().map_or_else(Room::default, |mut future| {
+            future.as_mut().clear();
+            Room::of(future)
+        })
     }
 }
 
@@ -274,20 +282,21 @@ impl Future for Scoped {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Reply> {
         let this = &mut *self;
+        let Some(future) = &mut this.future else { return Poll::Pending };
         let _entered = Entered::new(&mut this.context);
-        this.future.as_mut().poll(cx)
+        future.as_mut().poll(cx)
     }
 }
 
 /// Lends a context to this thread; takes it back, and puts the one before in its place, when it
 /// goes.
 struct Entered<'a> {
-    home: &'a mut Option<Context>,
-    before: Option<Context>,
+    home: &'a mut Option<Box<Context>>,
+    before: Option<Box<Context>>,
 }
 
 impl<'a> Entered<'a> {
-    fn new(home: &'a mut Option<Context>) -> Entered<'a> {
+    fn new(home: &'a mut Option<Box<Context>>) -> Entered<'a> {
         let before = exchange(home.take());
         Entered { home, before }
     }
@@ -300,11 +309,11 @@ impl Drop for Entered<'_> {
 }
 
 thread_local! {
-    static CURRENT: Cell<Option<Context>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Box<Context>>> = const { Cell::new(None) };
 }
 
 /// Puts a context in place of the current one. A thread that is ending has none.
-fn exchange(context: Option<Context>) -> Option<Context> {
+fn exchange(context: Option<Box<Context>>) -> Option<Box<Context>> {
     let mut context = context;
     let _ = CURRENT.try_with(|current| context = current.replace(context.take()));
     context
@@ -408,7 +417,7 @@ mod tests {
             assert_eq!(current_seq(), Some(7));
             yield_now().await;
             assert_eq!(current_seq(), Some(7));
-            Reply { status: Status::Ok, body: Vec::new() }
+            Reply { status: Status::Ok, body: Vec::new(), shared: None }
         });
         let mut scoped = Scoped::new(context(7, &Arc::default(), None), handler);
         assert!(!poll_once(&mut scoped));

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::descriptor::Descriptor;
 use crate::error::FailureCode;
 use crate::id::MethodId;
+use crate::wire::body::Shared;
 
 /// A remote interface: implemented by `#[remote]` for `dyn Trait`, never by hand.
 pub trait Interface: Send + Sync + 'static {
@@ -128,6 +129,8 @@ pub struct Reply {
     pub status: Status,
     /// The encoded result or error; for a failure its text.
     pub body: Vec<u8>,
+    /// Long bytes among them that are shared with the program.
+    pub(crate) shared: Option<Box<Shared>>,
 }
 
 /// How a dispatched call ended.
@@ -152,7 +155,7 @@ impl Reply {
         // Writing to a vector fails only if the text's own `Display` does; what it wrote until then is still of use.
         let _ = write!(body, "{text}");
         body.truncate(MAX_FAILURE_TEXT);
-        Reply { status: Status::Failed(code), body }
+        Reply { status: Status::Failed(code), body, shared: None }
     }
 }
 
@@ -168,7 +171,7 @@ mod tests {
     use std::task::Waker;
 
     async fn reply(body: Vec<u8>) -> Reply {
-        Reply { status: Status::Ok, body }
+        Reply { status: Status::Ok, body, shared: None }
     }
 
     fn run(mut call: Dispatch) -> (Vec<u8>, Room) {

@@ -35,7 +35,8 @@ pub enum CallError<E = Infallible> {
     /// The server could not decode the arguments, or accepts none so large. Client and server disagree about a type or
     /// a limit.
     BadArguments(Refusal),
-    /// The server is at one of its limits. Try again later.
+    /// The server is at one of its limits, or is asked for more than it can do: the call waited there for more than half
+    /// of its deadline. Try again later.
     Busy(Refusal),
     /// The server is shutting down. Try again later, or elsewhere.
     ShuttingDown(Refusal),

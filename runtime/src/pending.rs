@@ -13,6 +13,8 @@ use std::task::ready;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::blocking::{block_on, in_async_task};
 use crate::call::{Decoders, Target, with_buffer};
 use crate::descriptor::MethodDescriptor;
@@ -20,6 +22,7 @@ use crate::dispatch::Status;
 use crate::driver::link::CallKey;
 use crate::error::CallError;
 use crate::semantics::Execution;
+use crate::wire::payload;
 
 #[cfg(feature = "sqlite")]
 mod saved;
@@ -43,6 +46,8 @@ pub struct Pending<T, E = Infallible> {
     target: Arc<Target>,
     way: Way,
     stage: Stage,
+    /// Of the method in the interface.
+    position: u32,
     method: &'static MethodDescriptor,
     timeout: Option<Duration>,
     decoders: Decoders<T, E>,
@@ -51,6 +56,8 @@ pub struct Pending<T, E = Infallible> {
 
 /// Where the answer comes from.
 enum Way {
+    /// It has not started.
+    Unstarted,
     Link(CallKey),
     #[cfg(feature = "sqlite")]
     Saved(Waiting),
@@ -63,7 +70,7 @@ enum Stage {
     InFlight,
     /// No reply is ever sent; the link does not know the call any more.
     OneWay,
-    /// The answer was given to the caller, or nobody will ask for it.
+    /// The answer was given to the caller, or nobody will ask for it, or it has not started.
     Finished,
 }
 
@@ -114,9 +121,11 @@ impl<T, E> Pending<T, E> {
             Stage::Finished => None,
             Stage::OneWay => Some(self.finish_one_way()),
             Stage::InFlight => match &self.way {
+                Way::Unstarted => None,
                 &Way::Link(key) => with_buffer(|body| {
-                    let answer = self.target.link().try_answer(key, body)?;
-                    Some(self.finish(answer, body))
+                    let mut large = None;
+                    let answer = self.target.link().try_answer(key, body, &mut large)?;
+                    Some(self.finish(answer, body, large))
                 }),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => {
@@ -136,6 +145,7 @@ impl<T, E> Pending<T, E> {
     pub fn cancel(self) -> Pending<T, E> {
         if self.stage == Stage::InFlight {
             match &self.way {
+                Way::Unstarted => {}
                 Way::Link(key) => self.target.link().cancel_and_wait(*key),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => waiting.ticket.cancel(),
@@ -149,7 +159,7 @@ impl<T, E> Pending<T, E> {
     #[must_use]
     pub fn ticket(&self) -> Option<&crate::ticket::Ticket> {
         match &self.way {
-            Way::Link(_) => None,
+            Way::Unstarted | Way::Link(_) => None,
             Way::Saved(waiting) => Some(&waiting.ticket),
         }
     }
@@ -165,26 +175,59 @@ impl<T, E> Pending<T, E> {
         }
     }
 
-    /// A call that the link has taken.
-    pub(crate) fn new(
+    /// A call that has not started, and so waits for nothing.
+    pub(crate) fn unstarted(
         target: Arc<Target>,
-        key: CallKey,
+        position: usize,
         method: &'static MethodDescriptor,
-        timeout: Option<Duration>,
         decoders: Decoders<T, E>,
-        span: Option<Box<tracing::Span>>,
     ) -> Pending<T, E> {
-        let stage = if method.oneway { Stage::OneWay } else { Stage::InFlight };
-        if let Some(span) = &span {
-            target.link().trace(key, span);
+        let (way, stage) = (Way::Unstarted, Stage::Finished);
+        let position = u32::try_from(position).unwrap_or(u32::MAX);
+        Pending { target, way, stage, position, method, timeout: None, decoders, span: None }
+    }
+
+    /// The link has taken the call.
+    #[inline]
+    pub(crate) fn started(&mut self, key: CallKey, timeout: Option<Duration>) {
+        self.stage = if self.method.oneway { Stage::OneWay } else { Stage::InFlight };
+        self.way = Way::Link(key);
+        self.timeout = timeout;
+        if let Some(span) = &self.span {
+            self.target.link().trace(key, span);
         }
-        Pending { target, way: Way::Link(key), stage, method, timeout, decoders, span }
+    }
+
+    /// Whether there is no answer to wait for.
+    #[inline]
+    pub(crate) fn is_finished(&self) -> bool {
+        self.stage == Stage::Finished
+    }
+
+    pub(crate) fn target(&self) -> &Arc<Target> {
+        &self.target
+    }
+
+    pub(crate) fn method(&self) -> &'static MethodDescriptor {
+        self.method
+    }
+
+    pub(crate) fn position(&self) -> u32 {
+        self.position
+    }
+
+    pub(crate) fn span(&self) -> Option<&tracing::Span> {
+        self.span.as_deref()
+    }
+
+    pub(crate) fn set_span(&mut self, span: tracing::Span) {
+        self.span = Some(Box::new(span));
     }
 
     /// Ready when the request is where it cannot be lost by accident: at once, but for a call that is being saved.
     pub(crate) fn poll_saved(&self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         match &self.way {
-            Way::Link(_) => {
+            Way::Unstarted | Way::Link(_) => {
                 let _ = cx;
                 Poll::Ready(Ok(()))
             }
@@ -213,25 +256,34 @@ impl<T, E> Pending<T, E> {
         &mut self,
         answer: Result<Status, CallError>,
         body: &[u8],
+        large: Option<Bytes>,
     ) -> Result<T, CallError<E>> {
         self.stage = Stage::Finished;
-        match answer {
-            Ok(Status::Ok) => (self.decoders.result)(body)
+        match (answer, large) {
+            (Ok(status), Some(large)) => payload::lend(&large, || self.decode(status, &large)),
+            (Ok(status), None) => self.decode(status, body),
+            (Err(error), _) => Err(error.widen()),
+        }
+    }
+
+    #[inline]
+    fn decode(&self, status: Status, body: &[u8]) -> Result<T, CallError<E>> {
+        match status {
+            Status::Ok => (self.decoders.result)(body)
                 .map_err(|error| CallError::BadReply { reason: error.to_string().into() }),
-            Ok(Status::MethodError) => match (self.decoders.error)(body) {
+            Status::MethodError => match (self.decoders.error)(body) {
                 Ok(error) => Err(CallError::Method(error)),
                 Err(reason) => Err(CallError::BadReply { reason }),
             },
-            Ok(Status::Failed(code)) => {
+            Status::Failed(code) => {
                 let detail = String::from_utf8_lossy(body).into();
                 Err(code.into_error(detail, code.execution()).widen())
             }
-            Err(error) => Err(error.widen()),
         }
     }
 
     fn finish_one_way(&mut self) -> Result<T, CallError<E>> {
-        self.finish(Ok(Status::Ok), &[])
+        self.finish(Ok(Status::Ok), &[], None)
     }
 }
 
@@ -246,9 +298,11 @@ impl<T, E> Future for Pending<T, E> {
             Stage::Finished => panic!("the answer of `{}` was already taken", this.method.name),
             Stage::OneWay => Poll::Ready(this.finish_one_way()),
             Stage::InFlight => match &mut this.way {
+                Way::Unstarted => Poll::Pending,
                 &mut Way::Link(key) => with_buffer(|body| {
-                    let answer = this.target.link().poll_answer(key, cx, body);
-                    answer.map(|answer| this.finish(answer, body))
+                    let mut large = None;
+                    let answer = this.target.link().poll_answer(key, cx, body, &mut large);
+                    answer.map(|answer| this.finish(answer, body, large))
                 }),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => {
@@ -266,6 +320,7 @@ impl Way {
     fn detach(&self, target: &Target) {
         match self {
             Way::Link(key) => target.link().detach(*key),
+            Way::Unstarted => {}
             #[cfg(feature = "sqlite")]
             Way::Saved(_) => {}
         }

@@ -17,12 +17,15 @@ pub use crate::call::Remote;
 pub use crate::dispatch::{Dispatch, Reply, Room, Status};
 pub use crate::group::Members;
 pub use crate::id::MethodId;
-pub use crate::wire::payload::{AsBytes, CowStr, DecodeError, EncodeError, decode, decode_bytes};
+pub use crate::wire::payload::{
+    AsBytes, AsShared, CowStr, DecodeError, EncodeError, decode, decode_bytes, decode_run,
+    decode_shared,
+};
 
 use crate::call::Call;
 use crate::error::{CallError, FailureCode};
 use crate::group::GroupCall;
-use crate::wire::payload::encode;
+use crate::wire::payload::{encode, encode_shared};
 
 /// A call of the method at position `method` of the interface's descriptor.
 pub fn call<A, T, E, Kind>(
@@ -59,8 +62,10 @@ where
 {
     reply.clear();
     let (status, encoded) = match result {
-        Ok(value) => (Status::Ok, encode(&value, &mut reply)),
-        Err(CallError::Method(error)) => (Status::MethodError, error.encode(&mut reply)),
+        Ok(value) => (Status::Ok, encode_shared(&value, &mut reply)),
+        Err(CallError::Method(error)) => {
+            (Status::MethodError, error.encode(&mut reply).map(|()| None))
+        }
         Err(CallError::FailedWithin { reason }) => {
             return Reply::failed(FailureCode::FailedWithin, &reason, reply);
         }
@@ -71,7 +76,7 @@ where
         }
     };
     match encoded {
-        Ok(()) => Reply { status, body: reply },
+        Ok(shared) => Reply { status, body: reply, shared },
         Err(error) => Reply::failed(FailureCode::ReplyNotEncoded, &error, reply),
     }
 }

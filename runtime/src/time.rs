@@ -24,6 +24,11 @@ impl Time {
     pub(crate) const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// As long after `start` as this is after zero.
+    pub(crate) const fn counted_from(self, start: Time) -> Time {
+        Time(self.0.saturating_add(start.0))
+    }
 }
 
 impl Add<Duration> for Time {

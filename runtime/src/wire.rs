@@ -1,5 +1,6 @@
 //! Datagrams, frames and payloads as bytes. Knows nothing of calls, sessions or sockets.
 
+pub(crate) mod body;
 pub(crate) mod bundle;
 pub(crate) mod datagram;
 #[cfg(feature = "sqlite")]

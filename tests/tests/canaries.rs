@@ -145,20 +145,31 @@ fn the_list_names_every_planted_bug_of_the_code() {
     assert_eq!(named, planted);
 }
 
-/// Builds the simulation with all planted bugs, none of them active, beside the workspace's other builds.
+/// Builds the simulation with all planted bugs, none of them active.
+///
+/// Only the workspace's own packages are built anew, each by way of a program that puts the bugs in: flags for the
+/// compiler would be for all, and then tokio and SQLite were built again as well.
 fn build() -> PathBuf {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("canaries");
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--offline", "-p", "farcall-tests", "--bin", "simulate", "--target-dir"])
-        .arg(&target)
+        .args(["build", "--offline", "--workspace", "--bin", "simulate"])
+        .arg("--message-format=json-render-diagnostics")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("RUSTFLAGS", "--cfg farcall_canary")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTC_WORKSPACE_WRAPPER", env!("CARGO_BIN_EXE_with_canaries"))
         .output()
         .expect("cargo runs this test");
-    let text = String::from_utf8_lossy(&built.stderr);
-    assert!(built.status.success(), "{text}");
-    target.join("debug").join(format!("simulate{}", std::env::consts::EXE_SUFFIX))
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let mut executables = messages.lines().filter_map(|line| {
+        let (_, behind) = line.split_once("\"executable\":\"")?;
+        Some(behind.split_once('"')?.0.to_owned())
+    });
+    let simulate = executables.next_back().expect("cargo names the executable that it built");
+    // The next build without the bugs puts its own in that place.
+    let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("simulate_with_canaries{}", std::env::consts::EXE_SUFFIX));
+    // As JSON writes the paths of Windows.
+    std::fs::copy(simulate.replace("\\\\", "\\"), &copy).expect("a file that can be copied");
+    copy
 }
 
 fn said(output: &Output) -> String {

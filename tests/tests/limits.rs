@@ -3,9 +3,10 @@
 //! Raw sockets on loopback against servers with small limits.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farcall::{CallError, Interface, Limits, Node, Proxy as _, Semantics};
+use farcall::{CallError, Execution, Interface, Limits, Node, Proxy as _, Semantics};
 use farcall_tests::fault_proxy::FrameKind;
 use farcall_tests::raw::{self, Raw, frame, varint};
 use farcall_tests::service::{
@@ -332,4 +333,46 @@ async fn a_call_that_sets_no_deadline_has_the_nodes() {
     let outcome = within("the deadline", work.at_most_once(order(1).how(How::Hold))).await;
     let waited = matches!(outcome, Err(CallError::DeadlineExceeded { started: true, .. }));
     assert!(waited, "{outcome:?}");
+}
+
+/// Work that keeps a server busy.
+#[farcall::remote(semantics = "at_most_once")]
+trait Mill {
+    /// Takes a while, in place.
+    async fn grind(&self);
+}
+
+#[derive(Default)]
+struct Wheel(Arc<AtomicUsize>);
+
+#[farcall::remote]
+impl Mill for Wheel {
+    async fn grind(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        // What a method does that computes.
+        let began = tokio::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(2) {}
+    }
+}
+
+#[tokio::test]
+async fn calls_that_waited_for_half_of_their_time_never_begin_and_say_so() {
+    const CALLS: usize = 200;
+    let node = Node::builder().build();
+    let turns = Arc::default();
+    node.registry().bind("mill", Wheel(Arc::clone(&turns))).expect("a name");
+    let server = node.listen("tcp://127.0.0.1:0").await.expect("a port");
+    let mill: MillProxy = farcall::connect(server.url("mill")).await.expect("bound");
+    let calls = (0..CALLS).map(|_| mill.grind().timeout(Duration::from_millis(100)));
+    let calls: Vec<_> = calls.map(tokio::spawn).collect();
+    let (mut begun, mut refused) = (0, 0);
+    for call in calls {
+        match within("an answer", call).await.expect("no panic") {
+            Err(error) if error.execution() == Execution::NotExecuted => refused += 1,
+            _ => begun += 1,
+        }
+    }
+    // All of it would take four times as long as there is.
+    assert!(refused > 0 && begun > 0, "{refused} refused, {begun} begun");
+    assert_eq!(turns.load(Ordering::Relaxed), begun, "what is refused does not run");
 }

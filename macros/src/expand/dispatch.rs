@@ -122,14 +122,23 @@ fn arm(interface: &Interface, method: &Method) -> TokenStream {
     let mut result = quote_spanned! {places.value=>
         <dyn #trait_name as #trait_name>::#ident(&*#object, #(#values),*).await
     };
-    if let Passing::Bytes = Passing::of(&signature.value) {
-        result = quote_spanned!(places.value=> #result.map(#root::__private::AsBytes));
+    match Passing::of(&signature.value) {
+        Passing::Bytes => {
+            result = quote_spanned!(places.value=> #result.map(#root::__private::AsBytes));
+        }
+        sent if sent.is_sent_shared() => {
+            result = quote_spanned!(places.value=> #result.map(#root::__private::AsShared::from));
+        }
+        _ => {}
     }
+    let shares =
+        signature.arguments.iter().any(|argument| Passing::of(&argument.ty).is_received_shared());
+    let decode = Ident::new(if shares { "decode_shared" } else { "decode" }, Span::mixed_site());
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #deprecated
         #id => room.put(async move {
-            match #root::__private::decode::<#types>(&arguments) {
+            match #root::__private::#decode::<#types>(&arguments) {
                 ::core::result::Result::Ok((#(#names,)*)) => #answer(#result, reply),
                 ::core::result::Result::Err(error) => #root::__private::bad_arguments(error, reply),
             }

@@ -14,8 +14,12 @@ use crate::signature::{last_segment, type_arguments};
 pub(super) enum Passing {
     /// As serde says.
     Plain,
-    /// `Vec<u8>`, `&[u8]`, `Cow<'_, [u8]>`: as bytes, not as a sequence of numbers.
+    /// `&[u8]`, `Cow<'_, [u8]>`: as bytes, not as a sequence of numbers.
     Bytes,
+    /// `Vec<u8>`: the same, and not copied to be sent where it is long.
+    Vector,
+    /// `Bytes`: the same, and not copied when it is received either.
+    Shared,
     /// `Cow<'_, str>`: serde alone would decode it owned.
     Text,
     /// `&str`: borrowed from the frame.
@@ -46,7 +50,8 @@ impl Passing {
     fn of_path(segment: &PathSegment) -> Passing {
         let arguments = type_arguments(segment);
         match (segment.ident.to_string().as_str(), arguments.as_slice()) {
-            ("Vec", [element]) if is_named(element, "u8") => Passing::Bytes,
+            ("Vec", [element]) if is_named(element, "u8") => Passing::Vector,
+            ("Bytes", []) => Passing::Shared,
             ("Cow", [text]) if is_named(text, "str") && !is_static(segment) => Passing::Text,
             ("Cow", [Type::Slice(slice)]) if is_named(&slice.elem, "u8") && !is_static(segment) => {
                 Passing::Bytes
@@ -57,16 +62,22 @@ impl Passing {
 
     /// The type that the `Call` holds and encodes.
     pub(super) fn sent_type(&self, root: &Path, ty: &Type) -> TokenStream {
+        if self.is_sent_shared() {
+            return quote!(#root::__private::AsShared);
+        }
         match self.innermost() {
-            Passing::Bytes => quote!(#root::__private::AsBytes<#ty>),
+            Passing::Bytes | Passing::Vector => quote!(#root::__private::AsBytes<#ty>),
             _ => quote!(#ty),
         }
     }
 
     /// The argument as the `Call` holds it.
     pub(super) fn sent_value(&self, root: &Path, name: &Ident) -> TokenStream {
+        if self.is_sent_shared() {
+            return quote!(#root::__private::AsShared::from(#name));
+        }
         match self.innermost() {
-            Passing::Bytes => quote!(#root::__private::AsBytes(#name)),
+            Passing::Bytes | Passing::Vector => quote!(#root::__private::AsBytes(#name)),
             _ => quote!(#name),
         }
     }
@@ -88,7 +99,8 @@ impl Passing {
                 }
                 other => quote!(#other),
             },
-            (Passing::Bytes, _) => quote!(#root::__private::AsBytes<#ty>),
+            (Passing::Bytes | Passing::Vector, _) => quote!(#root::__private::AsBytes<#ty>),
+            (Passing::Shared, _) => quote!(#root::__private::AsShared),
             (Passing::Text, _) => quote!(#root::__private::CowStr<'_>),
             _ => quote!(#ty),
         }
@@ -98,13 +110,24 @@ impl Passing {
     pub(super) fn received_value(&self, name: &Ident) -> TokenStream {
         match self {
             Passing::Plain | Passing::Borrowed => quote!(#name),
-            Passing::Bytes | Passing::Text => quote!(#name.0),
+            Passing::Bytes | Passing::Vector | Passing::Text => quote!(#name.0),
+            Passing::Shared => quote!(#name.into_bytes()),
             Passing::Slice => quote!(&#name),
             Passing::Lent(inner) => {
                 let inner = inner.received_value(name);
                 quote!(&#inner)
             }
         }
+    }
+
+    /// Whether a long value is not copied when it is received.
+    pub(super) fn is_received_shared(&self) -> bool {
+        matches!(self.innermost(), Passing::Shared)
+    }
+
+    /// Whether a long value is not copied to be sent: a vector only if it is the call's own.
+    pub(super) fn is_sent_shared(&self) -> bool {
+        matches!(self, Passing::Vector) || self.is_received_shared()
     }
 
     fn innermost(&self) -> &Passing {

@@ -109,7 +109,8 @@ pub(super) fn calling_method(
     });
     let places = signature.places();
     let decode = match Passing::of(value) {
-        Passing::Bytes => quote!(#root::__private::decode_bytes),
+        Passing::Bytes | Passing::Vector => quote!(#root::__private::decode_bytes),
+        Passing::Shared => quote!(#root::__private::decode_run),
         _ => {
             let decode = private(&root, "decode", places.value);
             quote_spanned!(places.value=> |bytes| #decode(bytes))

@@ -60,7 +60,7 @@ impl ShopProxy {
         bytes: Vec<u8>,
         text: Cow<'a, str>,
     ) -> far::Call<
-        (&'a Order<'a>, far::__private::AsBytes<Vec<u8>>, Cow<'a, str>),
+        (&'a Order<'a>, far::__private::AsShared, Cow<'a, str>),
         Vec<u8>,
         ::core::convert::Infallible,
     > {
@@ -70,7 +70,7 @@ impl ShopProxy {
                 <dyn Shop as far::Interface>::DESCRIPTOR
                     .position(far::__private::MethodId(0x75ef46ed))
             },
-            (order, far::__private::AsBytes(bytes), text),
+            (order, far::__private::AsShared::from(bytes), text),
             far::__private::decode_bytes,
         )
     }
@@ -259,7 +259,7 @@ impl far::Interface for dyn Shop {
                                         text.0,
                                     )
                                     .await
-                                    .map(far::__private::AsBytes),
+                                    .map(far::__private::AsShared::from),
                                 reply,
                             )
                         }

@@ -8,17 +8,23 @@ use std::cell::Cell;
 /// and gets a new one, and a panic loses a buffer, nothing else.
 pub(crate) fn with_buffer<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // A thread that is ending has no thread-locals any more.
-    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
-    let result = work(&mut buffer);
-    if buffer.capacity() <= MAX_KEPT_BUFFER {
-        buffer.clear();
-        let _ = BUFFER.try_with(|kept| kept.set(buffer));
+    let mut buffer = BUFFER.try_with(Cell::take).ok().flatten().unwrap_or_default();
+    let result = work(&mut buffer.bytes);
+    if buffer.bytes.capacity() <= MAX_KEPT_BUFFER {
+        buffer.bytes.clear();
+        let _ = BUFFER.try_with(|kept| kept.set(Some(buffer)));
     }
     result
 }
 
+/// Boxed, so that a pointer moves when it is taken out and put back.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+}
+
 thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static BUFFER: Cell<Option<Box<Buffer>>> = const { Cell::new(None) };
 }
 
 /// Largest buffer, in bytes, that a thread keeps between calls.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use super::{Call, Remote, Stage};
+use super::{Call, Remote};
 use crate::driver::bundle::Share;
 use crate::id::Boot;
 use crate::pending::DRIVER_GRACE;
@@ -41,15 +41,14 @@ impl Remote {
 impl<A, T, E> Call<A, T, E> {
     /// How long a parked thread waits for this call, before it has started; nothing stands for ever.
     pub(crate) fn longest(&self) -> Option<Duration> {
-        match &self.stage {
-            Stage::Unstarted(plan, _) => Some(plan.timeout()?.saturating_add(DRIVER_GRACE)),
-            Stage::Queued(_) | Stage::Started(_) | Stage::Finished => None,
-        }
+        self.arguments.as_ref()?;
+        Some(self.time()?.saturating_add(DRIVER_GRACE))
     }
 
     /// Whether the call goes on by itself: it is in the send buffer or, if it is exactly once, saved. If it is being
     /// saved, the task is woken when it is.
     pub(crate) fn is_left(&self, cx: &mut Context<'_>) -> bool {
-        matches!(&self.stage, Stage::Started(pending) if pending.poll_saved(cx).is_ready())
+        let started = self.arguments.is_none() && self.queued.is_none();
+        started && !self.pending.is_finished() && self.pending.poll_saved(cx).is_ready()
     }
 }

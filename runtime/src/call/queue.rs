@@ -12,18 +12,53 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Plan, Target, never_sent};
+use super::Target;
 use crate::driver::link::{CallKey, StartError, Waiting};
 use crate::error::CallError;
+use crate::pending::Pending;
 use crate::semantics::Execution;
+use crate::wire::body::Body;
 
 /// A call that found no room in the send buffer: the slow path, with everything that only it needs.
-pub(super) struct Queued<T, E> {
-    pub(super) plan: Plan<T, E>,
-    request: Vec<u8>,
-    pub(super) timeout: Option<Duration>,
+pub(super) struct Queued {
+    request: Request,
+    timeout: Option<Duration>,
     since: Instant,
     place: Place,
+}
+
+/// Encoded arguments.
+pub(super) enum Request {
+    Small(Vec<u8>),
+    Large(Box<Body>),
+}
+
+/// A request as the link takes it: small arguments, or else large ones that are shared.
+#[derive(Clone, Copy)]
+pub(super) struct Offer<'a> {
+    pub(super) arguments: &'a [u8],
+    pub(super) large: Option<&'a Body>,
+}
+
+impl Request {
+    /// What is in the buffer, unless it is a large message's.
+    pub(super) fn new(buffer: &mut Vec<u8>, large: Option<Box<Body>>) -> Request {
+        large.map_or_else(|| Request::Small(std::mem::take(buffer)), Request::Large)
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Request::Small(bytes) => bytes.len(),
+            Request::Large(body) => body.len(),
+        }
+    }
+
+    fn offer(&self) -> Offer<'_> {
+        match self {
+            Request::Small(bytes) => Offer { arguments: bytes, large: None },
+            Request::Large(body) => Offer { arguments: &[], large: Some(body) },
+        }
+    }
 }
 
 /// A call's place in the link's queue for room. Gives it back when it goes.
@@ -42,15 +77,10 @@ pub(super) enum Alarm {
     Caller,
 }
 
-impl<T, E> Queued<T, E> {
-    pub(super) fn new(
-        plan: Plan<T, E>,
-        request: Vec<u8>,
-        timeout: Option<Duration>,
-    ) -> Queued<T, E> {
-        let target = Arc::clone(&plan.target);
+impl Queued {
+    pub(super) fn new(target: Arc<Target>, request: Request, timeout: Option<Duration>) -> Queued {
         let place = Place { target, waiting: Waiting::default(), alarm: None };
-        Queued { plan, request, timeout, since: Instant::now(), place }
+        Queued { request, timeout, since: Instant::now(), place }
     }
 
     /// How much of the call's time is left.
@@ -58,28 +88,29 @@ impl<T, E> Queued<T, E> {
         self.timeout.map(|timeout| timeout.saturating_sub(self.since.elapsed()))
     }
 
-    /// Waits for room and offers the request again. What is left of the deadline goes with it.
-    pub(super) fn poll_offer(
+    /// Waits for room and offers the request of `call` again. What is left of the deadline goes with it, and comes back.
+    pub(super) fn poll_offer<T, E>(
         &mut self,
+        call: &Pending<T, E>,
         cx: &mut Context<'_>,
         alarm: Alarm,
-    ) -> Poll<Result<CallKey, CallError>> {
+    ) -> Poll<Result<(CallKey, Option<Duration>), CallError>> {
         for _ in 0..OFFERS_PER_POLL {
             let Place { target, waiting, .. } = &mut self.place;
-            let room = target.link.poll_capacity(self.request.len(), waiting, cx);
+            let room = target.link.poll_capacity(self.request.bytes(), waiting, cx);
             if room.is_pending() {
-                return if alarm == Alarm::Timer { self.poll_alarm(cx) } else { Poll::Pending };
+                return match alarm {
+                    Alarm::Timer => self.poll_alarm(cx).map(Err),
+                    Alarm::Caller => Poll::Pending,
+                };
             }
             let remaining = self.remaining();
             if remaining == Some(Duration::ZERO) {
                 return Poll::Ready(Err(never_sent(self.since.elapsed())));
             }
             let waiting = Some(&mut self.place.waiting);
-            match self.plan.offer(&self.request, remaining, waiting, None) {
-                Ok(key) => {
-                    self.timeout = remaining;
-                    return Poll::Ready(Ok(key));
-                }
+            match call.offer(self.request.offer(), remaining, waiting, None) {
+                Ok(key) => return Poll::Ready(Ok((key, remaining))),
                 Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
                 // Another call was faster.
                 Err(StartError::Full) => {}
@@ -93,20 +124,25 @@ impl<T, E> Queued<T, E> {
     ///
     /// The timer is a task of the node's runtime: a `Sleep` in here would panic on a caller's
     /// executor that is not tokio's, and when the node's runtime has ended.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<CallKey, CallError>> {
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<CallError> {
         let Some(remaining) = self.remaining() else { return Poll::Pending };
         let closed = || CallError::Closed { execution: Execution::NotExecuted };
         let Some(runtime) = self.place.target.node.runtime() else {
-            return Poll::Ready(Err(closed()));
+            return Poll::Ready(closed());
         };
         let alarm = self.place.alarm.get_or_insert_with(|| {
             runtime.spawn(async move { tokio::time::sleep(remaining).await })
         });
-        Poll::Ready(Err(match ready!(Pin::new(alarm).poll(cx)) {
+        Poll::Ready(match ready!(Pin::new(alarm).poll(cx)) {
             Ok(()) => never_sent(self.since.elapsed()),
             Err(_ended) => closed(),
-        }))
+        })
     }
+}
+
+/// The deadline passed while the request waited.
+pub(super) fn never_sent(waited: Duration) -> CallError {
+    CallError::DeadlineExceeded { waited, execution: Execution::NotExecuted, started: false }
 }
 
 impl Drop for Place {

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Call, Plan, Stage, finished_before};
+use super::{Call, finished_before};
 use crate::driver::durable::journal::Journal;
 use crate::error::CallError;
-use crate::pending::Pending;
 use crate::protocol::durable::rows::Request;
 use crate::semantics::Semantics;
 use crate::sqlite::Transaction;
 use crate::ticket::Ticket;
+use crate::wire::body::Encoded;
 
 impl<A: Serialize, T, E> Call<A, T, E> {
     /// Saves the call in a transaction, of a handler or of [`SqliteStore::transaction`](crate::SqliteStore::transaction),
@@ -28,47 +28,40 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     /// [`CallError::KeyConflict`], [`CallError::JournalFull`], [`CallError::Store`] if the transaction has ended or the
     /// database failed, and those of arguments that cannot be encoded.
     pub fn enqueue(mut self, transaction: &Transaction) -> Result<Ticket, CallError<E>> {
-        let Stage::Unstarted(plan, arguments) = std::mem::replace(&mut self.stage, Stage::Finished)
-        else {
-            finished_before()
-        };
-        if plan.method().semantics != Semantics::ExactlyOnce {
-            return Err(CallError::NotDurable { method: plan.method().name });
+        let Some(arguments) = self.arguments.take() else { finished_before() };
+        let method = self.pending.method();
+        if method.semantics != Semantics::ExactlyOnce {
+            return Err(CallError::NotDurable { method: method.name });
         }
-        let (journal, mut request) = plan.request(&arguments)?;
+        let (journal, mut request) = self.request(&arguments)?;
         request.wanted = false;
         journal.enqueue(transaction, request).map_err(CallError::widen)
     }
-}
 
-impl<T, E> Plan<T, E> {
     /// Has the call saved; the answer comes when its server has it.
-    pub(super) fn save<A: Serialize>(
-        self,
+    pub(super) fn save(
+        &mut self,
         arguments: &A,
         timeout: Option<Duration>,
-    ) -> Result<Pending<T, E>, CallError<E>> {
+    ) -> Result<(), CallError<E>> {
         let (journal, request) = self.request(arguments)?;
-        let ticket = journal.save(request);
-        let method = self.method();
-        Ok(Pending::saved(self.target, ticket, method, timeout, self.decoders, self.span))
+        self.pending.saved(journal.save(request), timeout);
+        Ok(())
     }
 
-    fn request<A: Serialize>(
-        &self,
-        arguments: &A,
-    ) -> Result<(Arc<Journal>, Request), CallError<E>> {
-        let target = &self.target;
+    fn request(&self, arguments: &A) -> Result<(Arc<Journal>, Request), CallError<E>> {
+        let target = self.pending.target();
         let journal = target.node.journal().map_err(CallError::widen)?;
         journal.check(&target.peer).map_err(CallError::widen)?;
         let mut bytes = Vec::new();
-        self.encode(arguments, &mut bytes)?;
+        let shared = self.pending.encode(arguments, &mut bytes)?;
+        let bytes = Encoded { bytes, shared }.into_vec();
         let limit = target.link.largest_request().saturating_sub(AROUND_ARGUMENTS);
         if bytes.len() > limit {
             let datagrams = target.link.is_over_datagrams();
             return Err(CallError::TooLarge { size: bytes.len(), limit, datagrams });
         }
-        let method = self.method();
+        let method = self.pending.method();
         let request = Request {
             peer: target.peer.clone(),
             object: target.object.clone(),

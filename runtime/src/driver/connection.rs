@@ -14,7 +14,7 @@ use super::busy::BusyPoll;
 use super::clock::Clock;
 use super::datagram::client::{End, Exchange};
 use super::entropy::Entropy;
-use super::input::Input;
+use super::input::{Got, Input};
 use super::link::{Link, Phase, State};
 use super::output::Output;
 use super::timer::Timer;
@@ -25,7 +25,7 @@ use crate::protocol::client::{Client, ClientConfig, Health};
 use crate::protocol::packet::ClientEnd;
 use crate::time::Time;
 use crate::transport::{Datagrams, Network, Side, Stream};
-use crate::wire::frame::{CloseCode, Fragment, Frame, decode, put_close};
+use crate::wire::frame::{CloseCode, Frame, decode, decode_reply, put_close};
 use crate::wire::send_buffer::{SendBuffer, UNFINISHED};
 
 /// Makes a link to `address` and starts its task.
@@ -225,9 +225,11 @@ fn begin<R>(
 fn lost(link: &Link, accepted: Option<u64>, error: &Arc<io::Error>) -> bool {
     let mut state = link.lock();
     let State { client, out, .. } = &mut *state;
+    let now = link.clock().now();
+    client.tick(now);
     let welcome = client.is_welcome();
     let accepted = accepted.unwrap_or_else(|| out.taken_position());
-    client.link_lost(link.clock().now(), accepted, out, error);
+    client.link_lost(now, accepted, out, error);
     state.out = SendBuffer::default();
     state.settled = true;
     state.leave();
@@ -244,6 +246,7 @@ async fn while_down<F: Future>(link: &Link, timer: &mut Timer, work: F) -> Optio
             if state.phase != Phase::Open {
                 return Poll::Ready(None);
             }
+            state.client.tick(now);
             let wanted = state.client.next_timeout();
             if !timer.poll(cx, now, wanted) {
                 state.sleep(cx);
@@ -271,6 +274,8 @@ struct Connection<'a> {
     woken: Vec<Waker>,
     /// The task has yielded once, so that callers that are ready could add to this batch.
     yielded: bool,
+    /// When the machine wants to be asked again, if it was asked in this turn.
+    wanted: Option<Time>,
 }
 
 impl<'a> Connection<'a> {
@@ -286,7 +291,8 @@ impl<'a> Connection<'a> {
         let timer = Timer::new(link.clock());
         let busy = BusyPoll::new(limits.busy_poll, now);
         let woken = Vec::new();
-        Connection { link, stream, input, output, assembly, timer, busy, woken, yielded: false }
+        let (yielded, wanted) = (false, None);
+        Connection { link, stream, input, output, assembly, timer, busy, woken, yielded, wanted }
     }
 
     /// Ready when the connection has ended: with an error, or with nothing when the link is closed.
@@ -309,10 +315,17 @@ impl<'a> Connection<'a> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
         for _ in 0..READS_PER_POLL {
-            match self.input.poll_read(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => {
+            match self.input.poll_read(cx, &mut self.stream, &mut self.assembly, now) {
+                Poll::Ready(Ok(Got::Bytes)) => {
                     self.busy.active(now);
                     self.handle_frames(now)?;
+                    self.input.go_direct(&mut self.assembly, |_| true, now);
+                }
+                // A part of a frame is no sign of life: one must become whole.
+                Poll::Ready(Ok(Got::More)) => {}
+                Poll::Ready(Ok(Got::Fragment(assembled))) => {
+                    self.busy.active(now);
+                    self.handle_assembled(now, assembled)?;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
@@ -327,6 +340,7 @@ impl<'a> Connection<'a> {
         // This task looks at the send buffer before it sleeps; nobody need wake it for that.
         state.scheduled = true;
         let State { client, out, .. } = &mut *state;
+        client.tick(now);
         let mut done = 0;
         let result = loop {
             let (start, end) = match self.input.peek(done) {
@@ -335,12 +349,19 @@ impl<'a> Connection<'a> {
                 Err(error) => break Err(invalid(error.to_string())),
             };
             done = end;
-            let result = match decode(self.input.bytes(start, end)) {
+            let frame = self.input.bytes(start, end);
+            if let Some(Ok(reply)) = decode_reply(frame) {
+                match client.handle_reply(now, &reply) {
+                    Ok(()) => continue,
+                    Err(violation) => break Err(invalid(violation.0)),
+                }
+            }
+            let result = match decode(frame) {
                 Err(error) => Err(invalid(error.to_string())),
                 Ok(Frame::Close { code, text }) => Err(closed(code, text)),
                 Ok(Frame::Fragment(fragment)) => {
                     client.heard(now);
-                    assemble(&mut self.assembly, now, &fragment, client, out)
+                    take_assembled(self.assembly.accept(now, &fragment), now, client)
                 }
                 Ok(frame) => {
                     client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
@@ -358,6 +379,18 @@ impl<'a> Connection<'a> {
         if flooded {
             return Err(invalid("the peer asks more than it reads"));
         }
+        result
+    }
+
+    /// A fragment came straight into its message.
+    fn handle_assembled(&mut self, now: Time, assembled: Assembled) -> io::Result<()> {
+        let mut state = self.link.lock();
+        state.scheduled = true;
+        let State { client, out, .. } = &mut *state;
+        client.heard(now);
+        let result = take_assembled(assembled, now, client);
+        client.after_input(now, out);
+        state.leave_with(&mut self.woken);
         result
     }
 
@@ -382,6 +415,8 @@ impl<'a> Connection<'a> {
                 }
                 self.yielded = false;
                 self.output.batch.shrink();
+                state.client.tick(now);
+                self.wanted = Some(state.client.next_timeout());
                 let idle = state.client.is_idle();
                 let waiting = if idle { std::mem::take(&mut state.idle) } else { Vec::new() };
                 state.sleep(cx);
@@ -399,6 +434,7 @@ impl<'a> Connection<'a> {
             self.busy.active(now);
             let State { client, out, .. } = &mut *state;
             out.fill(&mut self.output.batch);
+            client.tick(now);
             client.drained(now, out);
             state.leave_with(&mut self.woken);
         }
@@ -408,13 +444,17 @@ impl<'a> Connection<'a> {
     fn poll_time(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Error> {
         loop {
             let patience = self.link.limits().progress_timeout;
-            let mut state = self.link.lock();
-            if self.output.take_resumed() {
-                state.client.heard(now);
-            }
             let stalled = self.output.stalled().map_or(Time::NEVER, |since| since + patience);
-            let wanted = state.client.next_timeout().min(stalled);
-            if !self.timer.poll(cx, now, wanted) {
+            if self.output.take_resumed() {
+                self.link.lock().client.heard(now);
+                self.wanted = None;
+            }
+            let wanted = self.wanted.take().unwrap_or_else(|| {
+                let mut state = self.link.lock();
+                state.client.tick(now);
+                state.client.next_timeout()
+            });
+            if !self.timer.poll(cx, now, wanted.min(stalled)) {
                 return Poll::Pending;
             }
             if stalled <= now {
@@ -423,6 +463,7 @@ impl<'a> Connection<'a> {
                     "the peer reads nothing",
                 ));
             }
+            let mut state = self.link.lock();
             let State { client, out, .. } = &mut *state;
             let health = client.handle_timeout(now, out);
             let written = !out.is_empty();
@@ -438,19 +479,15 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Takes one piece of a reply, and the reply when it is whole.
-fn assemble(
-    assembly: &mut Assembly,
-    now: Time,
-    fragment: &Fragment<'_>,
-    client: &mut Client<Waker>,
-    out: &mut SendBuffer,
-) -> io::Result<()> {
-    match assembly.accept(now, fragment) {
+/// Takes the reply that a piece made whole, if it did.
+fn take_assembled(assembled: Assembled, now: Time, client: &mut Client<Waker>) -> io::Result<()> {
+    match assembled {
         Assembled::Unfinished => Ok(()),
         Assembled::Whole(message) => match decode(&message) {
-            Ok(frame @ Frame::Reply(_)) => {
-                client.handle(now, &frame, out).map_err(|violation| invalid(violation.0))
+            Ok(Frame::Reply(reply)) => {
+                let body = message.slice_ref(reply.body);
+                let handled = client.handle_large(now, &reply, body);
+                handled.map_err(|violation| invalid(violation.0))
             }
             _ => Err(invalid("fragments that make no reply")),
         },

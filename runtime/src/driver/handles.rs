@@ -85,10 +85,10 @@ impl Handles {
         found
     }
 
-    /// Objects that are no longer meant, to be dropped under no lock.
+    /// Objects that are no longer meant, if there are any, to be dropped under no lock.
     #[inline]
-    pub(super) fn take_replaced(&mut self) -> Vec<Arc<dyn Dispatcher>> {
-        std::mem::take(&mut self.replaced)
+    pub(super) fn take_replaced(&mut self) -> Option<Vec<Arc<dyn Dispatcher>>> {
+        (!self.replaced.is_empty()).then(|| std::mem::take(&mut self.replaced))
     }
 
     /// The name that a handle was looked up with.

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::bundle::Share;
 use super::clock::Clock;
 use super::datagram::Sockets;
@@ -21,6 +23,7 @@ use crate::protocol::client::{
 };
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
+use crate::wire::body::Body;
 use crate::wire::send_buffer::SendBuffer;
 
 mod member;
@@ -85,6 +88,8 @@ pub(crate) struct StartCall<'a> {
     /// None for no deadline.
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
+    /// The arguments, instead, if they are more than a fragment and are to be shared.
+    pub(crate) large: Option<&'a Body>,
     /// Who is woken when the answer is there, as after [`Link::poll_answer`].
     pub(crate) waiter: Option<&'a Waker>,
 }
@@ -132,8 +137,8 @@ impl Link {
             oneway: call.oneway,
             timeout: call.timeout,
             arguments: call.arguments,
+            large: call.large,
         };
-        let now = self.clock.now();
         let mut state = lock(&self.state);
         let State { client, out, phase, .. } = &mut *state;
         if *phase != Phase::Open {
@@ -143,6 +148,7 @@ impl Link {
         if waiting.is_none() && client.has_blocked() {
             return Err(StartError::Full);
         }
+        let now = client.needs_time(call.oneway).then(|| self.clock.now());
         let key = client.start(now, &new, out).map_err(|error| match error {
             NotStarted::Full => StartError::Full,
             NotStarted::Failed(error) => StartError::Failed(error),
@@ -184,15 +190,16 @@ impl Link {
         }
     }
 
-    /// The answer: how the method ended, with the bytes swapped into `body`.
+    /// The answer: how the method ended, with the bytes swapped into `body`, or in `large` if they are many.
     #[inline]
     pub(crate) fn poll_answer(
         &self,
         key: CallKey,
         cx: &mut Context<'_>,
         body: &mut Vec<u8>,
+        large: &mut Option<Bytes>,
     ) -> Poll<Result<Status, CallError>> {
-        let answer = lock(&self.state).client.take_or_wait(key.0, body, |old| match old {
+        let answer = lock(&self.state).client.take_or_wait(key.0, body, large, |old| match old {
             Some(old) if old.will_wake(cx.waker()) => None,
             _ => Some(cx.waker().clone()),
         });
@@ -207,8 +214,9 @@ impl Link {
         &self,
         key: CallKey,
         body: &mut Vec<u8>,
+        large: &mut Option<Bytes>,
     ) -> Option<Result<Status, CallError>> {
-        Some(lock(&self.state).client.take(key.0, body)?.map(status))
+        Some(lock(&self.state).client.take_shared(key.0, body, large)?.map(status))
     }
 
     /// Nobody wants the answer any more; the call is given up.
@@ -361,6 +369,7 @@ impl Link {
         let now = self.clock.now();
         let mut state = self.lock();
         let State { client, out, .. } = &mut *state;
+        client.tick(now);
         let result = change(now, client, out);
         state.leave();
         result

@@ -3,6 +3,7 @@
 //! A handler is polled in place first, since most are ready at once, and becomes a task of its own only when it is
 //! not. All replies of one batch leave in one write.
 
+mod backlog;
 mod desk;
 mod handler;
 mod handshake;
@@ -20,17 +21,19 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::busy::BusyPoll;
-use super::input::Input;
+use super::input::{Got, Input};
 use super::output::Output;
 use super::server::Server;
 use super::session::CellState;
 use super::timer::Timer;
+use crate::id::Seq;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
 use crate::time::Time;
 use crate::transport::Stream;
-use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, frame_length};
+use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, decode_call, frame_length};
 use crate::wire::send_buffer::SendBuffer;
+use backlog::{Backlog, Pace, Turn};
 pub(super) use desk::Desk;
 pub(super) use handshake::{Kind, welcome};
 use handshake::{Refusal, poll_hello};
@@ -121,11 +124,17 @@ struct Serving {
     task: u64,
     stream: Stream,
     input: Input,
+    backlog: Backlog,
+    pace: Pace,
+    /// The peer sends nothing more; what came before is handled first.
+    ended: Option<io::Error>,
     output: Output,
     assembly: Assembly,
     timer: Timer,
     busy: BusyPoll,
     registered: bool,
+    /// When the session wants to be asked again, if it was asked in this turn.
+    solicit: Option<Time>,
 }
 
 impl Serving {
@@ -139,7 +148,21 @@ impl Serving {
         let timer = Timer::new(desk.server.clock);
         let busy = BusyPoll::new(limits.busy_poll, desk.server.clock.now());
         let output = Output::default();
-        Serving { desk, task, stream, input, output, assembly, timer, busy, registered: false }
+        Serving {
+            desk,
+            task,
+            stream,
+            input,
+            backlog: Backlog::default(),
+            pace: Pace::default(),
+            ended: None,
+            output,
+            assembly,
+            timer,
+            busy,
+            registered: false,
+            solicit: None,
+        }
     }
 
     /// Ready when the connection has ended.
@@ -163,35 +186,79 @@ impl Serving {
         ended
     }
 
+    /// Reads and handles what is there, for one turn.
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
+        let mut turn = Turn::new(now, self.pace);
+        // What was read may be left from the handshake.
+        self.take_frames(now);
         for _ in 0..READS_PER_POLL {
-            // What was read may be left from the handshake.
-            self.handle_frames(cx, now)?;
-            match self.input.poll_read(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => self.busy.active(now),
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(()),
+            // A fragment that goes straight into its message is not read behind the back of frames that came before.
+            let ahead = self.ended.is_none() && self.backlog.has_room() && !self.input.is_direct();
+            if ahead || self.backlog.is_empty() {
+                if self.backlog.is_empty()
+                    && let Some(error) = self.ended.take()
+                {
+                    return Err(error);
+                }
+                match self.input.poll_read(cx, &mut self.stream, &mut self.assembly, now) {
+                    Poll::Ready(Ok(Got::Bytes)) => {
+                        self.busy.active(now);
+                        self.take_frames(now);
+                        continue;
+                    }
+                    Poll::Ready(Ok(Got::More)) => continue,
+                    Poll::Ready(Ok(Got::Fragment(assembled))) => {
+                        self.busy.active(now);
+                        self.handle_assembled(cx, now, now, assembled, 0)?;
+                    }
+                    Poll::Ready(Err(error)) => self.ended = Some(error),
+                    Poll::Pending if self.handle_backlog(cx, &mut turn)? => return Ok(()),
+                    Poll::Pending => break,
+                }
+            } else if !self.handle_backlog(cx, &mut turn)? {
+                break;
             }
         }
-        self.handle_frames(cx, now)?;
         cx.waker().wake_by_ref();
         Ok(())
     }
 
-    fn handle_frames(&mut self, cx: &mut Context<'_>, now: Time) -> io::Result<()> {
+    /// Moves the frames that are complete to the others that wait.
+    #[inline]
+    fn take_frames(&mut self, now: Time) {
         let (frames, result) = self.input.take_frames();
-        let mut done = 0;
-        while let Ok(Some((length, used))) = frame_length(&frames[done..]) {
-            let start = done + used;
-            done = start + length;
-            self.handle_frame(cx, now, &frames, start, done)?;
+        self.backlog.push(frames, result, now);
+        if self.input.go_direct(&mut self.assembly, |bytes| self.desk.has_room(bytes), now) {
+            self.desk.count_assembly(self.assembly.bytes());
         }
-        self.desk.settle(now);
-        result.map_err(|error| self.broken(&error))?;
-        if self.desk.is_flooded() {
+    }
+
+    /// Handles what waits; whether all of it, or else the turn is over.
+    fn handle_backlog(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> io::Result<bool> {
+        let mut over = false;
+        while !over && let Some(mut read) = self.backlog.pop() {
+            while let Ok(Some((length, used))) = frame_length(&read.bytes[read.done..]) {
+                let start = read.done + used;
+                read.done = start + length;
+                self.handle_frame(cx, turn.now, read.came, &read.bytes, start, read.done)?;
+                if turn.is_over(&self.desk.server.clock) {
+                    over = true;
+                    break;
+                }
+            }
+            self.backlog.unpop(read);
+        }
+        self.pace = turn.pace();
+        if self.desk.end_turn(turn.now) {
             return Err(io::Error::other("the peer asks more than it reads"));
         }
-        Ok(())
+        if !self.backlog.is_empty() {
+            return Ok(false);
+        }
+        match self.backlog.take_broken() {
+            Some(error) => Err(self.broken(&error)),
+            None => Ok(!over),
+        }
     }
 
     /// Handles the frame from `start` to `end`. The arguments of a call share the bytes that it came in with others.
@@ -200,20 +267,23 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
+        came: Time,
         bytes: &Bytes,
         start: usize,
         end: usize,
     ) -> io::Result<()> {
-        let frame = decode(&bytes[start..end]);
-        if !matches!(frame, Ok(Frame::Call(_))) {
-            self.desk.settle(now);
+        let frame = &bytes[start..end];
+        if let Some(Ok(call)) = decode_call(frame) {
+            let arguments = bytes.slice(end - call.arguments.len()..end);
+            let handled = self.desk.handle_call(cx, now, came, &call, arguments);
+            return handled.map_err(|Violation(what)| self.broken(&what));
         }
-        match frame.map_err(|error| self.broken(&error))? {
-            Frame::Fragment(fragment) => self.handle_fragment(cx, now, &fragment),
+        self.desk.settle(now);
+        match decode(frame).map_err(|error| self.broken(&error))? {
+            Frame::Fragment(fragment) => self.handle_fragment(cx, now, came, &fragment),
             Frame::Close { code, .. } => Err(self.desk.closed_by_client(code)),
             frame => {
-                let arguments = |arguments: &[u8]| bytes.slice(end - arguments.len()..end);
-                let handled = self.desk.handle(cx, now, frame, arguments);
+                let handled = self.desk.handle(now, frame);
                 handled.map_err(|Violation(what)| self.broken(&what))
             }
         }
@@ -223,22 +293,32 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
+        came: Time,
         fragment: &frame::Fragment<'_>,
     ) -> io::Result<()> {
         let room = self.desk.has_room(fragment.bytes.len());
         let assembled = self.assembly.accept_if(room, now, fragment);
+        self.handle_assembled(cx, now, came, assembled, fragment.seq)
+    }
+
+    /// What a fragment of message `seq` led to.
+    fn handle_assembled(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        came: Time,
+        assembled: Assembled,
+        seq: Seq,
+    ) -> io::Result<()> {
         self.desk.count_assembly(self.assembly.bytes());
         match assembled {
             Assembled::Unfinished => Ok(()),
             Assembled::Whole(message) => match decode(&message) {
-                Ok(Frame::Call(_)) => {
-                    let end = message.len();
-                    self.handle_frame(cx, now, &message.into(), 0, end)
-                }
+                Ok(Frame::Call(_)) => self.handle_frame(cx, now, came, &message, 0, message.len()),
                 _ => Err(self.broken(&"fragments that make no call")),
             },
             Assembled::Refused(excess) => {
-                let refused = self.desk.refuse(now, fragment.seq, excess);
+                let refused = self.desk.refuse(now, seq, excess);
                 refused.map_err(|Violation(what)| self.broken(&what))
             }
             Assembled::Violation(what) => Err(self.broken(&what)),
@@ -260,6 +340,7 @@ impl Serving {
                 if !link.io.will_wake(cx.waker()) {
                     link.io = cx.waker().clone();
                 }
+                self.solicit = Some(session.next_timeout());
                 drop(state);
                 self.output.batch.shrink();
                 let closing = self.desk.server.draining.load(Ordering::Acquire)
@@ -280,7 +361,8 @@ impl Serving {
         // Clients ask after one interval of silence and give up after two.
         let silent = self.input.heard() + limits.ping_interval * SILENT_INTERVALS;
         loop {
-            let solicit = self.desk.cell.lock().session.next_timeout();
+            let ask = || self.desk.cell.lock().session.next_timeout();
+            let solicit = self.solicit.take().unwrap_or_else(ask);
             let wanted = solicit.min(stalled).min(partial).min(silent);
             if !self.timer.poll(cx, now, wanted) {
                 return Poll::Pending;

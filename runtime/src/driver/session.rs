@@ -9,7 +9,7 @@ use super::lock;
 use crate::context::{CancelSource, Flag};
 use crate::id::{NodeId, Seq, SessionId};
 use crate::protocol::seq_map::SeqMap;
-use crate::protocol::server::{Progress, ServerSession};
+use crate::protocol::server::{Outcome, Progress, ServerSession};
 use crate::time::Time;
 use crate::wire::frame::ReplyStatus;
 use crate::wire::send_buffer::SendBuffer;
@@ -62,7 +62,13 @@ impl Cell {
     }
 
     /// A handler's outcome, from a task of its own.
-    pub(super) fn complete(&self, seq: Seq, status: ReplyStatus, body: &mut Vec<u8>, oneway: bool) {
+    pub(super) fn complete(
+        &self,
+        seq: Seq,
+        status: ReplyStatus,
+        body: &mut impl Outcome,
+        oneway: bool,
+    ) {
         let now = self.clock.now();
         let mut state = self.lock();
         state.complete(now, seq, status, body, oneway);
@@ -119,7 +125,7 @@ impl CellState {
         now: Time,
         seq: Seq,
         status: ReplyStatus,
-        body: &mut Vec<u8>,
+        body: &mut impl Outcome,
         oneway: bool,
     ) {
         if !self.cancellations.is_empty() {

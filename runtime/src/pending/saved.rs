@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,8 +11,6 @@ use tokio::task::JoinHandle;
 
 use super::{Pending, Stage, Way};
 use crate::blocking::{block_on, in_async_task};
-use crate::call::{Decoders, Target};
-use crate::descriptor::MethodDescriptor;
 use crate::dispatch::Status;
 use crate::error::CallError;
 use crate::private::MethodFailure;
@@ -61,25 +58,19 @@ impl Drop for Waiting {
 }
 
 impl<T, E> Pending<T, E> {
-    /// A call that the journal has taken.
-    pub(crate) fn saved(
-        target: Arc<Target>,
-        ticket: Ticket,
-        method: &'static MethodDescriptor,
-        timeout: Option<Duration>,
-        decoders: Decoders<T, E>,
-        span: Option<Box<tracing::Span>>,
-    ) -> Pending<T, E> {
-        let way = Way::Saved(Waiting { ticket, alarm: None });
-        Pending { target, way, stage: Stage::InFlight, method, timeout, decoders, span }
+    /// The journal has taken the call.
+    pub(crate) fn saved(&mut self, ticket: Ticket, timeout: Option<Duration>) {
+        self.way = Way::Saved(Waiting { ticket, alarm: None });
+        self.stage = Stage::InFlight;
+        self.timeout = timeout;
     }
 
     /// What the caller is told of a saved call that has ended.
     pub(super) fn end(&mut self, ended: &Ended) -> Result<T, CallError<E>> {
         match ended {
-            Ended::Ok(body) => self.finish(Ok(Status::Ok), body),
-            Ended::MethodError(body) => self.finish(Ok(Status::MethodError), body),
-            Ended::Failed(error) => self.finish(Err(error.clone()), &[]),
+            Ended::Ok(body) => self.finish(Ok(Status::Ok), body, None),
+            Ended::MethodError(body) => self.finish(Ok(Status::MethodError), body, None),
+            Ended::Failed(error) => self.finish(Err(error.clone()), &[], None),
         }
     }
 

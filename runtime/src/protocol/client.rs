@@ -24,6 +24,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use acks::Acks;
 use bindings::Binding;
 pub(crate) use bindings::Expected;
@@ -38,6 +40,7 @@ use crate::error::{CallError, Refusal};
 use crate::id::{CallId, Handle, NodeId};
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
+use crate::wire::body::Body;
 use crate::wire::frame::{self, Call};
 use crate::wire::send_buffer::SendBuffer;
 
@@ -75,6 +78,8 @@ pub(crate) struct Client<W> {
     woken: Vec<W>,
     /// No deadline or resolve wait ends before this.
     next_deadline: Time,
+    /// Calls that were started without a clock; their times count from zero until the next [`tick`](Client::tick).
+    untimed: Vec<u32>,
     /// Why the last attempt to connect failed.
     unreachable: Option<Arc<io::Error>>,
     statistics: ClientStatistics,
@@ -98,6 +103,8 @@ pub(crate) struct NewCall<'a> {
     pub(crate) oneway: bool,
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
+    /// The arguments, instead, if they are more than [`FRAGMENT`](frame::FRAGMENT) bytes and are to be shared.
+    pub(crate) large: Option<&'a Body>,
 }
 
 /// Why a call was not taken. Nothing was sent.
@@ -122,6 +129,14 @@ pub(crate) enum Answered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Violation(pub(crate) &'static str);
 
+impl NewCall<'_> {
+    /// Bytes of the encoded arguments.
+    #[inline]
+    fn bytes(&self) -> usize {
+        self.large.map_or(self.arguments.len(), Body::len)
+    }
+}
+
 impl<W> Client<W> {
     /// A client without calls, session or link.
     pub(crate) fn new(config: ClientConfig) -> Client<W> {
@@ -141,6 +156,7 @@ impl<W> Client<W> {
             blocked_ids: 0,
             woken: Vec::new(),
             next_deadline: Time::NEVER,
+            untimed: Vec::new(),
             unreachable: None,
             statistics: ClientStatistics::default(),
         }
@@ -148,24 +164,34 @@ impl<W> Client<W> {
 
     /// Takes a call: encodes it at once if link and window allow it, else queues it.
     ///
+    /// Reading a clock takes as long as the rest of this. Without `now` the call's time begins at the next
+    /// [`tick`](Self::tick), before which the link can send nothing anyway; see [`needs_time`](Self::needs_time).
+    ///
     /// # Errors
     /// [`NotStarted::Full`] if there is no room, else why the call cannot be made. Nothing was sent in either case.
     #[inline]
     pub(crate) fn start(
         &mut self,
-        now: Time,
+        now: Option<Time>,
         call: &NewCall<'_>,
         out: &mut SendBuffer,
     ) -> Result<Key, NotStarted> {
         self.check(call).map_err(NotStarted::Failed)?;
-        if !self.has_room(call.arguments.len(), out) {
+        let bytes = call.bytes();
+        if !self.has_room(bytes, out) {
             return Err(NotStarted::Full);
         }
         self.statistics.calls += 1;
-        self.request_bytes += call.arguments.len();
+        self.request_bytes += bytes;
+        let untimed = now.is_none();
+        let now = now.unwrap_or(Time::ZERO);
         let deadline = call.timeout.map_or(Time::NEVER, |timeout| now + timeout);
-        self.next_deadline = self.next_deadline.min(deadline);
         let key = self.slots.take(now, deadline, call);
+        if untimed {
+            self.untimed.push(key.index);
+        } else {
+            self.next_deadline = self.next_deadline.min(deadline);
+        }
         if self.queue.is_empty() && self.is_known(call.handle) && self.may_encode(true, out) {
             self.encode(now, key, out);
         } else {
@@ -175,12 +201,20 @@ impl<W> Client<W> {
         Ok(key)
     }
 
-    /// The answer, if there is one; its bytes are swapped into `body`, and the call is forgotten.
+    /// Whether a call can be started only by a known time: it ends at once, or others that wait are looked at too.
     #[inline]
-    pub(crate) fn take(
+    pub(crate) fn needs_time(&self, oneway: bool) -> bool {
+        oneway || !self.queue.is_empty()
+    }
+
+    /// The answer, if there is one, and the call is forgotten: its bytes are swapped into `body`, or are in `large` if they
+    /// came in fragments.
+    #[inline]
+    pub(crate) fn take_shared(
         &mut self,
         key: Key,
         body: &mut Vec<u8>,
+        large: &mut Option<Bytes>,
     ) -> Option<Result<Answered, CallError>> {
         let slot = self.slots.get_mut(key)?;
         if slot.state != State::Done {
@@ -188,6 +222,9 @@ impl<W> Client<W> {
         }
         let answer = slot.answer.take()?;
         std::mem::swap(&mut slot.body, body);
+        if slot.large_body.is_some() {
+            *large = slot.large_body.take();
+        }
         self.release(key.index);
         Some(match answer {
             Answer::Ok => Ok(Answered::Ok),
@@ -196,15 +233,31 @@ impl<W> Client<W> {
         })
     }
 
-    /// The answer as [`take`](Self::take), or leaves `waiter` to be woken when it is there.
+    /// As [`take_shared`](Self::take_shared), with all bytes of the answer in `body`.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn take(
+        &mut self,
+        key: Key,
+        body: &mut Vec<u8>,
+    ) -> Option<Result<Answered, CallError>> {
+        let mut large = None;
+        let answer = self.take_shared(key, body, &mut large);
+        if let Some(large) = large {
+            *body = large.into();
+        }
+        answer
+    }
+
+    /// The answer as [`take_shared`](Self::take_shared), or leaves `waiter` to be woken when it is there.
     #[inline]
     pub(crate) fn take_or_wait(
         &mut self,
         key: Key,
         body: &mut Vec<u8>,
+        large: &mut Option<Bytes>,
         waiter: impl FnOnce(Option<&W>) -> Option<W>,
     ) -> Option<Result<Answered, CallError>> {
-        let answer = self.take(key, body);
+        let answer = self.take_shared(key, body, large);
         if answer.is_none()
             && let Some(slot) = self.slots.get_mut(key)
             && let Some(waiter) = waiter(slot.waiter.as_ref())
@@ -274,8 +327,8 @@ impl<W> Client<W> {
     /// Whether the call can be made at all.
     fn check(&self, call: &NewCall<'_>) -> Result<(), CallError> {
         let limit = self.max_message();
-        if call.arguments.len() > limit {
-            let (size, datagrams) = (call.arguments.len(), self.config.datagrams);
+        if call.bytes() > limit {
+            let (size, datagrams) = (call.bytes(), self.config.datagrams);
             return Err(CallError::TooLarge { size, limit, datagrams });
         }
         if self.link.is_draining() && call.semantics != Semantics::AtLeastOnce {
@@ -371,14 +424,17 @@ impl<W> Client<W> {
             arguments: &slot.request,
         };
         let once = slot.semantics == Semantics::Maybe;
-        if slot.request.len() <= out.whole() {
+        if let Some(request) = &slot.large_request {
+            let head = frame::call_message_head(&call);
+            out.push_large(slot.seq, head, Body::clone(request), once);
+        } else if slot.request.len() <= out.whole() {
             if once {
                 out.mark_once();
             }
             frame::put_call(&call, out.small());
         } else {
             let head = frame::call_message_head(&call);
-            out.push_large(slot.seq, head, slot.request.clone().into(), once);
+            out.push_large(slot.seq, head, slot.request.clone(), once);
         }
         slot.position = out.position();
         slot.link = self.link_number;

@@ -21,8 +21,10 @@ mod unrecorded;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub(crate) use answers::Outcome;
 use answers::ToSend;
 pub(crate) use budget::ProcessBudget;
+use budget::Share;
 use record::{Body, Record, State};
 use replay::Replay;
 pub(crate) use sessions::Sessions;
@@ -45,7 +47,7 @@ pub(crate) struct ServerSession {
     id: SessionId,
     client: NodeId,
     limits: Arc<Limits>,
-    budget: Arc<ProcessBudget>,
+    budget: Share,
     /// Largest message that the client accepts, in bytes.
     max_message: usize,
     /// What the client said is finished.
@@ -94,6 +96,8 @@ pub(crate) enum Target<'a> {
         /// The largest encoded result in bytes, if the method declares one.
         max_reply: Option<usize>,
     },
+    /// It could be, but the call waited for so long that it is not to begin.
+    Late { semantics: Semantics, oneway: bool },
     /// It cannot; nothing runs.
     Refused { code: FailureCode, text: &'a str },
 }
@@ -140,7 +144,7 @@ impl ServerSession {
             client,
             max_message: limits.message,
             limits,
-            budget,
+            budget: Share::new(budget),
             finished: Finished::default(),
             max: 0,
             records: SeqMap::default(),
@@ -185,6 +189,18 @@ impl ServerSession {
         self.id
     }
 
+    /// What happens until [`tell_budget`](Self::tell_budget) need not be told to the process's budget one by one.
+    #[inline]
+    pub(crate) fn hold_budget(&mut self) {
+        self.budget.hold();
+    }
+
+    /// Tells the process's budget what was held back.
+    #[inline]
+    pub(crate) fn tell_budget(&mut self) {
+        self.budget.tell();
+    }
+
     /// Decides about a CALL before anything of it runs: answers it from its record, refuses it, or admits it.
     ///
     /// # Errors
@@ -202,7 +218,9 @@ impl ServerSession {
             self.finish_below(call.floor)?;
         }
         let unrecorded = match target {
-            Target::Method { semantics, oneway, .. } => oneway || semantics == Semantics::Maybe,
+            Target::Method { semantics, oneway, .. } | Target::Late { semantics, oneway } => {
+                oneway || semantics == Semantics::Maybe
+            }
             Target::Refused { .. } => false,
         };
         if unrecorded {
@@ -235,6 +253,7 @@ impl ServerSession {
         self.check_new(call.seq)?;
         let refused = match target {
             Target::Refused { code, text } => Some((code, text)),
+            Target::Late { .. } => Some(TOO_LATE),
             Target::Method { max_reply, .. } => self.refusal(call, self.reserve(max_reply)),
         };
         self.max = self.max.max(call.seq);
@@ -295,7 +314,7 @@ impl ServerSession {
         let status = ReplyStatus::Failed(code);
         if !cfg_canary!("refusals_are_forgotten") {
             let body = Body::of(text.as_bytes());
-            self.count_saved(now, &body);
+            self.count_saved(now, body.len());
             self.records.insert(seq, Record::answered(status, body));
         }
         frame::put_reply(seq, status, text.as_bytes(), out.small());
@@ -359,7 +378,7 @@ impl ServerSession {
         self.replay.insert(seq);
         if !cfg_canary!("resolve_does_not_fence") {
             let body = Body::of(b"");
-            self.count_saved(now, &body);
+            self.count_saved(now, body.len());
             self.records.insert(seq, Record::answered(ReplyStatus::Fenced, body));
         }
         frame::put_reply(seq, ReplyStatus::Fenced, b"", out.small());
@@ -477,5 +496,10 @@ fn seqs(ranges: &Ranges) -> impl Iterator<Item = Seq> + '_ {
     ranges.iter().flat_map(|&(start, end)| start..end)
 }
 
+/// Why a late call is not begun.
+const TOO_LATE: (FailureCode, &str) = (
+    FailureCode::Busy,
+    "it is asked for more than it can do: the call waited for half of its time",
+);
 /// How far ahead of all numbers seen a new one may be.
 const MAX_JUMP: u64 = 1 << 32;

@@ -63,7 +63,7 @@ impl Interface for dyn Greeter {
     ) -> Dispatch {
         room.put(async move {
             reply.push(object.greet());
-            Reply { status: Status::Ok, body: reply }
+            Reply { status: Status::Ok, body: reply, shared: None }
         })
     }
 }

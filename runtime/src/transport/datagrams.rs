@@ -3,6 +3,7 @@
 //! The driver receives a batch into an [`Inbox`] and sends a batch of datagrams of one size at a time, so that a system
 //! call carries many. Knows nothing of what is in them.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -76,7 +77,8 @@ pub(crate) struct Received<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// One batch of received datagrams; its memory is used again.
+/// One batch of received datagrams. Its slots are those of the thread while it is empty: they are large, and of many
+/// sockets few have a batch at the same time.
 #[derive(Default)]
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
@@ -108,6 +110,11 @@ impl Inbox {
     /// Forgets the datagrams.
     pub(crate) fn clear(&mut self) {
         self.datagrams.clear();
+        if self.bytes.len() >= SHARED {
+            let bytes = std::mem::take(&mut self.bytes);
+            // A thread that ends has no use for them.
+            let _ = SLOTS.try_with(|slots| slots.set(bytes));
+        }
     }
 
     /// Adds one, for a network that has its bytes elsewhere; such a one stops at a number of its own.
@@ -127,6 +134,9 @@ impl Inbox {
         count: usize,
         size: usize,
     ) -> std::slice::ChunksExactMut<'_, u8> {
+        if self.bytes.len() < count * size {
+            self.bytes = SLOTS.try_with(Cell::take).unwrap_or_default();
+        }
         if self.bytes.len() < count * size {
             // Asked for zeroed, the memory is the system's until it is touched: slots that nothing fills cost nothing.
             self.bytes = vec![0; count * size];
@@ -150,6 +160,14 @@ impl Inbox {
         }
     }
 }
+
+thread_local! {
+    /// Slots that no inbox of this thread has.
+    static SLOTS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes of slots that are worth sharing.
+const SHARED: usize = 64 << 10;
 
 /// Datagrams of one batch that a network which fills an inbox one by one stops at.
 #[cfg(feature = "sim")]
@@ -177,5 +195,14 @@ mod tests {
         inbox.push(from, b"one");
         inbox.push(from, b"another");
         assert_eq!(texts(&inbox), [&b"one"[..], b"another"]);
+    }
+
+    #[test]
+    fn an_empty_inbox_keeps_no_slots_and_the_next_has_them() {
+        let (mut first, mut second) = (Inbox::default(), Inbox::default());
+        let filled = first.slots(2, SHARED).next().expect("a slot").as_ptr();
+        first.clear();
+        assert_eq!(first.bytes.capacity(), 0);
+        assert_eq!(second.slots(2, SHARED).next().expect("a slot").as_ptr(), filled);
     }
 }

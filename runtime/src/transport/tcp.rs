@@ -16,9 +16,20 @@ pub(super) async fn connect(place: &HostPort) -> io::Result<Stream> {
         Err(name) => TcpStream::connect(name).await,
     }?;
     not_itself(stream.local_addr()?, stream.peer_addr()?)?;
-    // A call waits for nothing: small writes leave at once, and what is ready together leaves together.
-    stream.set_nodelay(true)?;
+    tune(&stream)?;
     Ok(Stream::Tcp(stream))
+}
+
+/// A call waits for nothing: small writes leave at once, and what is ready together leaves together. Nor does it wait
+/// behind the megabytes of large messages that a kernel is ready to hold before it can send them.
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        // What the kernel does not know it does without.
+        let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+    }
+    Ok(())
 }
 
 /// A socket that connects to a port of its own host, where nobody listens, can have been given just that port: it reaches
@@ -53,12 +64,16 @@ impl Listener for Tcp {
     fn accept(&mut self) -> Accepting<'_> {
         Box::pin(async {
             let (stream, peer) = self.listener.accept().await?;
-            stream.set_nodelay(true)?;
+            tune(&stream)?;
             let peer: Arc<str> = peer.to_string().into();
             Ok((Stream::Tcp(stream), peer))
         })
     }
 }
+
+/// Bytes that the kernel takes of a connection before it can send them. It takes more where they are on their way: the
+/// speed of a long path does not depend on this.
+const UNSENT: u32 = 128 << 10;
 
 /// A number needs no resolver.
 fn host(place: &HostPort) -> Result<SocketAddr, (&str, u16)> {

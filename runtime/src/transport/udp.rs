@@ -64,6 +64,8 @@ struct Udp {
     kernel: UdpSocketState,
     address: SocketAddr,
     peer: Option<SocketAddr>,
+    /// Where the kernel says what it received; of use for one call only.
+    metas: Box<[RecvMeta; SLOTS]>,
 }
 
 impl Udp {
@@ -80,7 +82,8 @@ impl Udp {
         let _ = kernel.set_recv_buffer_size((&socket).into(), limits.receive_buffer);
         let _ = kernel.set_send_buffer_size((&socket).into(), limits.receive_buffer);
         let readiness = Readiness::new(socket)?;
-        Ok(Box::new(Udp { readiness, kernel, address, peer }))
+        let metas = Box::new([RecvMeta::default(); SLOTS]);
+        Ok(Box::new(Udp { readiness, kernel, address, peer, metas }))
     }
 
     /// Ready with an error that the kernel heard of: nobody listens at the peer's address.
@@ -135,9 +138,10 @@ impl Datagrams for Udp {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>, inbox: &mut Inbox) -> Poll<io::Result<()>> {
-        let mut metas = [RecvMeta::default(); SLOTS];
         loop {
             if self.readiness.poll_arrival(cx)?.is_pending() {
+                // It may have been given slots that nothing filled.
+                inbox.clear();
                 return self.poll_failure(cx).map(Err);
             }
             let mut filled = 0;
@@ -146,12 +150,12 @@ impl Datagrams for Udp {
                 let mut slots: [IoSliceMut<'_>; SLOTS] =
                     std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
                 self.readiness.receive(|socket| {
-                    filled = self.kernel.recv(socket.into(), &mut slots, &mut metas)?;
+                    filled = self.kernel.recv(socket.into(), &mut slots, &mut self.metas[..])?;
                     // Less than there was room for: the socket is empty, and need not be asked again to know it.
                     if filled < SLOTS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
                 })
             };
-            for (slot, meta) in metas[..filled].iter().enumerate() {
+            for (slot, meta) in self.metas[..filled].iter().enumerate() {
                 let local = self.local(meta.dst_ip);
                 inbox.filled(slot * SLOT_BYTES, meta.len, meta.stride, meta.addr, local);
             }

@@ -7,6 +7,7 @@
 mod decoder;
 mod encoder;
 mod number;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -14,11 +15,15 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use self::decoder::Decoder;
 use self::encoder::Encoder;
+use self::sharing::SHARED;
+pub(crate) use self::sharing::lend;
+use crate::wire::body::Shared;
 
 /// Appends the encoded value to `into`.
 ///
@@ -30,14 +35,37 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     into: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
+    encode_with(value, into, false).map(|_| ())
+}
+
+/// As [`encode`], into an empty vector, but a long run of bytes that the value has as [`AsShared`] is shared.
+///
+/// # Errors
+/// As [`encode`].
+#[inline]
+pub(crate) fn encode_shared<T: Serialize + ?Sized>(
+    value: &T,
+    into: &mut Vec<u8>,
+) -> Result<Option<Box<Shared>>, EncodeError> {
+    debug_assert!(into.is_empty());
+    encode_with(value, into, true)
+}
+
+#[inline]
+fn encode_with<T: Serialize + ?Sized>(
+    value: &T,
+    into: &mut Vec<u8>,
+    shares: bool,
+) -> Result<Option<Box<Shared>>, EncodeError> {
     let start = into.len();
-    let mut encoder = Encoder::new(into);
+    let mut encoder = Encoder::new(into, shares);
     let outcome = value.serialize(&mut encoder);
     let outcome = outcome.and_then(|()| encoder.check_elements(start));
+    let shared = encoder.take_shared();
     if outcome.is_err() {
         into.truncate(start);
     }
-    outcome
+    outcome.map(|()| shared)
 }
 
 /// Decodes one value, which may borrow from `bytes`.
@@ -51,6 +79,28 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
     let value = T::deserialize(&mut decoder)?;
     decoder.finish()?;
     Ok(value)
+}
+
+/// As [`decode`], but a long run of bytes that the value wants as [`AsShared`] is a part of `bytes`, shared and
+/// not copied.
+///
+/// # Errors
+/// As [`decode`].
+#[inline]
+pub fn decode_shared<'de, T: Deserialize<'de>>(bytes: &'de Bytes) -> Result<T, DecodeError> {
+    if bytes.len() < SHARED {
+        return decode(bytes);
+    }
+    sharing::lend(bytes, || decode(bytes))
+}
+
+/// Decodes what a `Bytes` encodes to: shared, where they are decoded [shared](decode_shared).
+///
+/// # Errors
+/// As [`decode`].
+#[inline]
+pub fn decode_run(bytes: &[u8]) -> Result<Bytes, DecodeError> {
+    decode::<AsShared>(bytes).map(AsShared::into_bytes)
 }
 
 /// Decodes what a `Vec<u8>` encodes to, in one copy instead of a byte at a time.
@@ -70,6 +120,68 @@ impl<T: AsRef<[u8]>> Serialize for AsBytes<T> {
     #[inline]
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(self.0.as_ref())
+    }
+}
+
+/// The same for bytes that need not even be copied where they are long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AsShared {
+    /// A vector that is too short to be shared.
+    Short(Vec<u8>),
+    /// What can be shared.
+    Bytes(Bytes),
+}
+
+impl AsShared {
+    /// The bytes, shared.
+    #[inline]
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            AsShared::Short(bytes) => bytes.into(),
+            AsShared::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for AsShared {
+    #[inline]
+    fn from(bytes: Vec<u8>) -> AsShared {
+        if bytes.len() < SHARED { AsShared::Short(bytes) } else { AsShared::Bytes(bytes.into()) }
+    }
+}
+
+impl From<Bytes> for AsShared {
+    #[inline]
+    fn from(bytes: Bytes) -> AsShared {
+        AsShared::Bytes(bytes)
+    }
+}
+
+impl From<&Bytes> for AsShared {
+    #[inline]
+    fn from(bytes: &Bytes) -> AsShared {
+        AsShared::Bytes(bytes.clone())
+    }
+}
+
+impl Serialize for AsShared {
+    #[inline]
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            AsShared::Bytes(bytes) if bytes.len() >= SHARED => {
+                sharing::offer(bytes, || serializer.serialize_bytes(bytes))
+            }
+            AsShared::Bytes(bytes) => serializer.serialize_bytes(bytes),
+            AsShared::Short(bytes) => serializer.serialize_bytes(bytes),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AsShared {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(|slice| AsShared::Bytes(sharing::share(slice)))
     }
 }
 

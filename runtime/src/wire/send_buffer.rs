@@ -1,8 +1,8 @@
 //! Bytes on their way to one connection: small frames in one contiguous buffer, large messages in fragments behind it.
 //!
 //! The machines write here; whoever owns a stream takes a [`Batch`] at a time. All that was written between two
-//! batches leaves in one write. Of each large message a batch carries at most one fragment, so that small frames pass
-//! between. Who sends datagrams takes whole frames and pieces as they fit (`datagrams.rs`). Holds no socket.
+//! batches leaves in one write. Of large messages a batch carries a few fragments, so that small frames pass between.
+//! Who sends datagrams takes whole frames and pieces as they fit (`datagrams.rs`). Holds no socket.
 
 mod datagrams;
 
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use datagrams::Datagrams;
 pub(crate) use datagrams::PieceOut;
 
+use super::body::Body;
 use super::frame::{FRAGMENT, Part, put_fragment_head, put_piece_abort};
 use crate::id::Seq;
 
@@ -33,7 +34,7 @@ struct Large {
     /// The call that it belongs to; 0 if it belongs to none.
     seq: Seq,
     head: Vec<u8>,
-    body: Bytes,
+    body: Body,
     /// Bytes of the body that batches took; the head goes with the first.
     taken: usize,
     /// What is lost of it is not sent again.
@@ -77,7 +78,14 @@ impl SendBuffer {
 
     /// Queues a message over [`whole`](Self::whole) bytes: type and header in `head`, then `body`. Datagrams do not send
     /// again what is lost of it if it is sent `once`.
-    pub(crate) fn push_large(&mut self, seq: Seq, head: Vec<u8>, body: Bytes, once: bool) {
+    pub(crate) fn push_large(
+        &mut self,
+        seq: Seq,
+        head: Vec<u8>,
+        body: impl Into<Body>,
+        once: bool,
+    ) {
+        let body = body.into();
         self.large.push_back(Large { seq, head, body, taken: 0, once, number: None });
     }
 
@@ -135,13 +143,21 @@ impl SendBuffer {
         }
     }
 
-    /// One fragment of each of the oldest messages. A younger one begins when one of them has ended, so that the peer
-    /// never has more than that many unfinished.
+    /// One fragment of the oldest message, so that it goes on, and others of whichever of the oldest is nearest to its
+    /// end: several that take turns all end late, and touch more memory at a time than a cache holds. A younger one
+    /// begins when one of them has ended, so that the peer never has more than that many unfinished.
     fn fill_fragments(&mut self, batch: &mut Batch) {
-        for large in self.large.iter_mut().take(UNFINISHED) {
+        for turn in 0..FRAGMENTS {
+            let oldest = self.large.iter().take(UNFINISHED).enumerate();
+            let shortest = oldest.min_by_key(|(_, large)| large.body.len() - large.taken);
+            let Some((shortest, _)) = shortest else { return };
+            let index = if turn == 0 { 0 } else { shortest };
+            let large = &mut self.large[index];
             large.next_fragment(&mut batch.pieces);
+            if large.taken == large.body.len() {
+                self.large.remove(index);
+            }
         }
-        self.large.retain(|large| large.taken < large.body.len());
     }
 }
 
@@ -163,7 +179,7 @@ impl Large {
             head.append(&mut self.head);
         }
         pieces.push_back(Bytes::from(head));
-        pieces.push_back(self.body.slice(self.taken..self.taken + size));
+        self.body.share(self.taken..self.taken + size, pieces);
         self.taken += size;
     }
 }
@@ -229,8 +245,10 @@ impl Batch {
     }
 }
 
-/// Large messages that have a fragment in one batch, and that a peer has unfinished at a time.
+/// Large messages that a peer has unfinished at a time.
 pub(crate) const UNFINISHED: usize = 4;
+/// Fragments in one batch. What is called meanwhile waits for no more of them, and for what the kernel holds.
+const FRAGMENTS: usize = 2;
 /// Capacity in bytes that an idle connection keeps.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -326,6 +344,31 @@ mod tests {
     }
 
     #[test]
+    fn a_short_message_ends_before_a_long_one_and_the_long_one_goes_on() {
+        let mut buffer = SendBuffer::default();
+        let message = |fragments: usize| Bytes::from(vec![7; fragments * FRAGMENT]);
+        buffer.push_large(1, vec![1], message(100), false);
+        buffer.push_large(2, vec![1], message(5), false);
+        buffer.push_large(3, vec![1], message(3), false);
+        let mut seqs = Vec::new();
+        for _ in 0..8 {
+            let mut batch = Batch::default();
+            buffer.fill(&mut batch);
+            let mut slices = [IoSlice::new(&[]); 4];
+            assert_eq!(batch.slices(&mut slices), 2 * FRAGMENTS);
+            for head in [&slices[0], &slices[2]] {
+                let (_, used) = frame_length(head).unwrap().unwrap();
+                let begun = [&head[used..], &[0]].concat();
+                let Ok(Frame::Fragment(fragment)) = decode(&begun) else {
+                    panic!("not a fragment")
+                };
+                seqs.push(fragment.seq);
+            }
+        }
+        assert_eq!(seqs, [1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
     fn what_the_kernel_took_of_small_frames_is_counted_to_the_byte() {
         let mut buffer = SendBuffer::default();
         put_seq(Kind::Resolve, 9, buffer.small());
@@ -347,7 +390,7 @@ mod tests {
         buffer.push_large(5, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]), false);
         assert_eq!(buffer.abort(5), Aborted::Unfinished);
         assert!(buffer.is_empty());
-        buffer.push_large(6, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]), false);
+        buffer.push_large(6, vec![1], Bytes::from(vec![0; (FRAGMENTS + 1) * FRAGMENT]), false);
         let mut batch = Batch::default();
         buffer.fill(&mut batch);
         assert_eq!(buffer.abort(6), Aborted::Unfinished);

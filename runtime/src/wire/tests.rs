@@ -221,8 +221,9 @@ fn deposit(client: &mut Client<()>, handle: Handle, cents: u64, up: &mut SendBuf
         oneway: false,
         timeout: Limits::default().default_timeout,
         arguments: &arguments,
+        large: None,
     };
-    client.start(Time::ZERO, &call, up).expect("there is room")
+    client.start(Some(Time::ZERO), &call, up).expect("there is room")
 }
 
 /// The server runs `call`, which ends so.

@@ -17,19 +17,28 @@ pub(crate) fn put(value: u64, into: &mut Vec<u8>) {
     into.extend_from_slice(&bytes[..length]);
 }
 
+/// The encoding of `value`, its first byte lowest, and its length; nothing for one that takes nine bytes.
+#[inline]
+pub(crate) fn word(value: u64) -> Option<(u64, usize)> {
+    if value < 0x80 {
+        return Some((value, 1));
+    }
+    let length = length(value);
+    // The number moves to the front, behind its prefix, as a whole.
+    let whole = || value << (64 - 8 * length) | u64::from(prefix(length)) << 56;
+    (length < MAX_LENGTH).then(|| (whole().swap_bytes(), length))
+}
+
 /// The encoding of `value` and its length.
 #[inline]
 pub(crate) fn encode(value: u64) -> ([u8; MAX_LENGTH], usize) {
-    let length = length(value);
     let mut bytes = [0; MAX_LENGTH];
-    if length == MAX_LENGTH {
+    let Some((word, length)) = word(value) else {
         bytes[0] = 0xff;
         bytes[1..].copy_from_slice(&value.to_be_bytes());
-    } else {
-        // The number moves to the front, behind its prefix, as a whole: all copies are of a fixed size.
-        let whole = value << (64 - 8 * length) | u64::from(prefix(length)) << 56;
-        bytes[..8].copy_from_slice(&whole.to_be_bytes());
-    }
+        return (bytes, MAX_LENGTH);
+    };
+    bytes[..8].copy_from_slice(&word.to_le_bytes());
     (bytes, length)
 }
 

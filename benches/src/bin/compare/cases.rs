@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::load::{Load, Outcome};
+use crate::options::Options;
+use crate::{lossy, overload, spawned};
 
 /// A measurement, with the values that come of it.
 pub(crate) struct Case {
@@ -17,12 +19,16 @@ pub(crate) struct Case {
 pub(crate) enum How {
     /// A load is carried, in each pass.
     Carry(Shape),
+    /// A load is carried in each pass, by a server in a process and on a core of its own.
+    Apart(Shape),
     /// A load is carried once, through a proxy that counts bytes.
     Proxy(Shape),
     /// A load is carried once, while `perf` counts system calls.
     Trace(Shape),
     /// Many connections are opened and left alone, in processes of their own.
     Idle,
+    /// Something that only farcall has, in each pass; tells a row, the index of a value and a sample.
+    Own(fn(usize, &Options, &mut dyn FnMut(&'static str, usize, f64))),
 }
 
 /// A load without its durations.
@@ -153,12 +159,54 @@ pub(crate) const ALL: &[Case] = &[
         values: &[value("64 in flight, system calls", "", RATE)],
     },
     Case {
+        name: "apart",
+        how: How::Apart(calls(1, 1)),
+        values: &[value("two processes, p50", "ns", P50), value("two processes, p99", "ns", P99)],
+    },
+    Case {
+        name: "apart64",
+        how: How::Apart(calls(1, 64)),
+        values: &[value("two processes, 64 in flight", "calls/s", RATE)],
+    },
+    Case {
         name: "idle",
         how: How::Idle,
         values: &[
+            value("idle connection, client's heap", "KiB", RATE),
+            value("idle connection, server's heap", "KiB", RATE),
             value("idle connection, client", "KiB", RATE),
             value("idle connection, server", "KiB", RATE),
             value("many idle sessions, each", "KiB", RATE),
+        ],
+    },
+    Case {
+        name: "overload",
+        how: How::Own(overload::measure),
+        values: &[
+            value("overload, peak", "calls/s", RATE),
+            value("overload, offered", "calls/s", RATE),
+            value("overload, goodput", "calls/s", RATE),
+            value("overload, goodput of peak", "", RATE),
+            value("overload, p99", "ms", RATE),
+            value("overload, not executed", "% of the rest", RATE),
+        ],
+    },
+    Case {
+        name: "loss",
+        how: How::Own(lossy::measure),
+        values: &[
+            value("goodput, 0 % lost", "Mbit/s", RATE),
+            value("goodput, 0.1 % lost", "Mbit/s", RATE),
+            value("goodput, 1 % lost", "Mbit/s", RATE),
+        ],
+    },
+    Case {
+        name: "spawn",
+        how: How::Own(spawned::measure),
+        values: &[
+            value("beside computing, p50", "µs", RATE),
+            value("beside computing, p99", "µs", RATE),
+            value("beside computing, calls", "calls/s", RATE),
         ],
     },
 ];
@@ -207,11 +255,48 @@ pub(crate) const TABLES: &[(&str, &[(&str, &str)])] = &[
         &[("echo of 1 KiB", "1 KiB"), ("echo of 64 KiB", "64 KiB"), ("echo of 1 MiB", "1 MiB")],
     ),
     (
-        "Resident memory of an idle connection",
+        "Two processes, each with a core",
         &[
-            ("idle connection, client", "client"),
-            ("idle connection, server", "server"),
-            ("many idle sessions, each", "both, of many"),
+            ("two processes, p50", "one call, p50"),
+            ("two processes, p99", "one call, p99"),
+            ("two processes, 64 in flight", "64 in flight"),
+        ],
+    ),
+    (
+        "Memory of an idle connection",
+        &[
+            ("idle connection, client's heap", "client's heap"),
+            ("idle connection, server's heap", "server's heap"),
+            ("idle connection, client", "client, resident"),
+            ("idle connection, server", "server, resident"),
+            ("many idle sessions, each", "both, resident, of many"),
+        ],
+    ),
+    (
+        "Three times as many calls as can be served",
+        &[
+            ("overload, peak", "peak"),
+            ("overload, offered", "offered"),
+            ("overload, goodput", "answered in time"),
+            ("overload, goodput of peak", "of peak"),
+            ("overload, p99", "p99 of these"),
+            ("overload, not executed", "known not to have run"),
+        ],
+    ),
+    (
+        "Messages of 1 MiB over UDP that loses datagrams",
+        &[
+            ("goodput, 0 % lost", "0 % lost"),
+            ("goodput, 0.1 % lost", "0.1 % lost"),
+            ("goodput, 1 % lost", "1 % lost"),
+        ],
+    ),
+    (
+        "Small calls beside a method that computes for 2 ms",
+        &[
+            ("beside computing, p50", "p50"),
+            ("beside computing, p99", "p99"),
+            ("beside computing, calls", "calls"),
         ],
     ),
 ];

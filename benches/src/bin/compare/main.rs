@@ -15,10 +15,14 @@
 mod callers;
 mod cases;
 mod generated;
+mod goals;
 mod load;
+mod lossy;
 mod options;
+mod overload;
 mod report;
 mod server;
+mod spawned;
 mod system;
 mod systems;
 mod usage;
@@ -69,13 +73,27 @@ fn compare(options: &Options) {
     let chosen: Vec<&Entry> = systems::ALL.iter().filter(|entry| options.wants(entry)).collect();
     let cases: Vec<&Case> =
         cases::ALL.iter().filter(|case| options.wants_case(case.name)).collect();
-    let mut servers: Vec<Option<Server>> = chosen.iter().map(|_| None).collect();
+    let none = || -> Vec<Option<Server>> { chosen.iter().map(|_| None).collect() };
+    let (mut servers, mut apart) = (none(), none());
     let mut report = Report::default();
     for pass in 0..options.passes {
         for case in &cases {
-            for (entry, server) in chosen.iter().zip(&mut servers) {
-                let once = !matches!(case.how, How::Carry(_));
-                if (once && pass > 0) || !takes(entry, case) {
+            if let How::Own(measure) = case.how {
+                if options.wants_farcall() {
+                    eprint!("\r{:<60}", format!("{pass} {}", case.name));
+                    measure(pass, options, &mut |name, value, sample| {
+                        report.add(name, &case.values[value], sample);
+                    });
+                }
+                continue;
+            }
+            let servers = match case.how {
+                How::Apart(_) => &mut apart,
+                _ => &mut servers,
+            };
+            for (entry, server) in chosen.iter().zip(servers) {
+                let often = matches!(case.how, How::Carry(_) | How::Apart(_));
+                if (pass > 0 && !often) || !takes(entry, case) {
                     continue;
                 }
                 eprint!("\r{:<60}", format!("{pass} {} {}", case.name, entry.name));
@@ -83,7 +101,10 @@ fn compare(options: &Options) {
                     idle(entry, case, options, &mut report);
                     continue;
                 }
-                let server = server.get_or_insert_with(|| Server::start(entry, options));
+                let server = server.get_or_insert_with(|| match case.how {
+                    How::Apart(_) => Server::start_process(entry, 1),
+                    _ => Server::start(entry, options),
+                });
                 measure(entry, server, case, options, &mut report);
             }
         }
@@ -101,8 +122,10 @@ fn compare(options: &Options) {
 
 fn takes(entry: &Entry, case: &Case) -> bool {
     let shape = match case.how {
-        How::Carry(shape) | How::Proxy(shape) | How::Trace(shape) => shape,
-        How::Idle => Shape { connections: 10_000, depth: 1, echo: None, beside: None },
+        How::Carry(shape) | How::Apart(shape) | How::Proxy(shape) | How::Trace(shape) => shape,
+        How::Idle | How::Own(_) => {
+            Shape { connections: 10_000, depth: 1, echo: None, beside: None }
+        }
     };
     (entry.takes)(&shape.load(Duration::ZERO, Duration::ZERO, None))
 }
@@ -111,14 +134,14 @@ fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, repor
     let process = server.process();
     let load = |shape: Shape| shape.load(options.span / 4, options.span, process);
     match case.how {
-        How::Carry(shape) => {
+        How::Carry(shape) | How::Apart(shape) => {
             let Some(outcome) = entry.carry(&server.address, load(shape)) else {
                 return failed(entry, case);
             };
             for value in case.values {
                 // What another process allocates is not counted.
                 if !(value.name.contains("allocations") && process.is_some()) {
-                    report.add(entry, value, (value.of)(&outcome, &shape));
+                    report.add(entry.name, value, (value.of)(&outcome, &shape));
                 }
             }
         }
@@ -128,7 +151,7 @@ fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, repor
                 return failed(entry, case);
             };
             for value in case.values {
-                report.add(entry, value, (value.of)(&outcome, &shape));
+                report.add(entry.name, value, (value.of)(&outcome, &shape));
             }
         }
         How::Trace(shape) => {
@@ -140,10 +163,10 @@ fn measure(entry: &Entry, server: &Server, case: &Case, options: &Options, repor
             let load = Load { warm: Duration::ZERO, ..load(shape) };
             let outcome = entry.carry(&server.address, load);
             if let (Some(count), Some(outcome)) = (trace.end(), outcome) {
-                report.add(entry, &case.values[0], outcome.per_call(count));
+                report.add(entry.name, &case.values[0], outcome.per_call(count));
             }
         }
-        How::Idle => {}
+        How::Idle | How::Own(_) => {}
     }
 }
 
@@ -151,32 +174,37 @@ fn failed(entry: &Entry, case: &Case) {
     eprintln!("\r{:<60}", format!("{} did not get through `{}`", entry.name, case.name));
 }
 
-/// Resident memory of both processes, by the number of connections.
+/// Memory of both processes, by the number of connections: what their heaps hold and what became resident.
 fn idle(entry: &Entry, case: &Case, options: &Options, report: &mut Report) {
-    let server = Server::start_process(entry, options);
+    let mut server = Server::start_process(entry, 0);
     let mut client = Idle::start(entry, &server.address, options);
     let both = [client.id(), server.process().expect("a process")];
     let mut points = Vec::new();
-    while let Some(count) = client.next_count() {
-        points.push((count, both.map(usage::resident)));
+    while let Some((count, heap)) = client.next_count() {
+        let Some(server_heap) = server.heap() else { return };
+        points.push((count, [heap, server_heap], both.map(usage::resident)));
     }
-    let [(first, before), (some, then), (many, after)] = points[..] else { return };
+    let [(first, _, before), (some, heap, then), (many, _, after)] = points[..] else {
+        return failed(entry, case);
+    };
     let each = |from: f64, to: f64, count: usize| (to - from) / 1024.0 / count as f64;
     let all = [
+        each(0.0, heap[0], some - first),
+        each(0.0, heap[1], some - first),
         each(before[0], then[0], some - first),
         each(before[1], then[1], some - first),
         each(before.iter().sum(), after.iter().sum(), many - first),
     ];
     for (value, result) in case.values.iter().zip(all) {
-        report.add(entry, value, result);
+        report.add(entry.name, value, result);
     }
 }
 
 /// Opens connections and tells the parent how many there are, as often as it asks.
 fn idle_client(entry: &Entry, address: &str, counts: &[usize]) {
     let mut lines = std::io::stdin().lock().lines();
-    entry.hold(address, counts, &mut |count| {
-        println!("{count}");
+    entry.hold(address, counts, &mut |count, heap| {
+        println!("{count} {heap}");
         std::io::stdout().flush().expect("the parent reads");
         let _ = lines.next();
     });

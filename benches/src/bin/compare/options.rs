@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::system::Entry;
+use crate::systems::farcall::AT_MOST_ONCE;
 
 /// The options; see the top of the program.
 pub(crate) struct Options {
@@ -65,13 +66,12 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|part| entry.name.contains(part))
     }
 
-    pub(crate) fn wants_case(&self, name: &str) -> bool {
-        self.cases.is_empty() || self.cases.iter().any(|case| case == name)
+    /// Whether farcall is among the systems, of which alone some cases are.
+    pub(crate) fn wants_farcall(&self) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| AT_MOST_ONCE.contains(part.as_str()))
     }
 
-    /// What another process of this program must be told as well.
-    pub(crate) fn shared(&self) -> Vec<&'static str> {
-        let all = [(self.quick, "--quick"), (self.two_cores, "--two-cores")];
-        all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
+    pub(crate) fn wants_case(&self, name: &str) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|case| case == name)
     }
 }

@@ -8,8 +8,7 @@ use farcall_benches::plot::{Plot, Scale, Series};
 
 use crate::cases::{self, TABLES, Value};
 use crate::options::Options;
-use crate::system::Entry;
-use crate::systems;
+use crate::{goals, systems};
 
 /// All results so far.
 #[derive(Default)]
@@ -38,14 +37,46 @@ struct Summary {
 const MARKERS: [&str; 2] = ["<!-- compare: begin -->", "<!-- compare: end -->"];
 
 impl Report {
-    pub(crate) fn add(&mut self, entry: &Entry, value: &Value, sample: f64) {
-        let row = self.rows.iter_mut().find(|row| row.is(entry.name, value.name));
+    pub(crate) fn add(&mut self, system: &'static str, value: &Value, sample: f64) {
+        let row = self.rows.iter_mut().find(|row| row.is(system, value.name));
         match row {
             Some(row) => row.samples.push(sample),
-            None => {
-                self.rows.push(Row { system: entry.name, value: *value, samples: vec![sample] });
+            None => self.rows.push(Row { system, value: *value, samples: vec![sample] }),
+        }
+    }
+
+    /// What was measured of a value, in the order of the passes.
+    pub(crate) fn samples(&self, system: &str, value: &str) -> Option<&[f64]> {
+        let row = self.rows.iter().find(|row| row.is(system, value))?;
+        Some(&row.samples)
+    }
+
+    /// The median, if there is one.
+    pub(crate) fn middle(samples: Vec<f64>) -> Option<f64> {
+        let samples: Vec<f64> = samples.into_iter().filter(|sample| sample.is_finite()).collect();
+        (!samples.is_empty()).then(|| quantile(samples, 0.5))
+    }
+
+    /// The median of a value of a system, if it was measured.
+    pub(crate) fn middle_of(&self, system: &str, value: &str) -> Option<f64> {
+        Report::middle(self.samples(system, value)?.to_vec())
+    }
+
+    /// All values that are in a table, with their units.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let values = cases::ALL.iter().flat_map(|case| case.values);
+        values.map(|value| (value.name, value.unit))
+    }
+
+    /// The systems, and behind them rows of another kind.
+    fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = systems::ALL.iter().map(|entry| entry.name).collect();
+        for row in &self.rows {
+            if !names.contains(&row.system) {
+                names.push(row.system);
             }
         }
+        names
     }
 
     fn summary(&self, row: &Row) -> Summary {
@@ -71,9 +102,8 @@ impl Report {
     fn in_order(&self) -> impl Iterator<Item = &Row> {
         let values = cases::ALL.iter().flat_map(|case| case.values);
         values.flat_map(|value| {
-            let of =
-                |entry: &'static Entry| self.rows.iter().find(|row| row.is(entry.name, value.name));
-            systems::ALL.iter().filter_map(of)
+            let of = |name: &'static str| self.rows.iter().find(|row| row.is(name, value.name));
+            self.names().into_iter().filter_map(of)
         })
     }
 
@@ -109,6 +139,7 @@ impl Report {
             let [median, low, high] = [median, low, high].map(number);
             println!("  {:<28}{median:>14}{ratio:>10}   {low} to {high}", row.system);
         }
+        println!("\n{}\n{}", goals::table(self), goals::losses(self));
     }
 
     /// Puts tables and plots where the docs have them.
@@ -156,14 +187,22 @@ impl Report {
                 .collect();
             let _ = writeln!(text, "\n### {title}\n\n| | {} |", heads.join(" | "));
             let _ = writeln!(text, "|---{}|", "|---".repeat(columns.len()));
-            for entry in systems::ALL {
+            for system in self.names() {
                 let cells: Vec<_> =
-                    columns.iter().map(|(name, _)| self.cell(entry.name, name)).collect();
+                    columns.iter().map(|(name, _)| self.cell(system, name)).collect();
                 if cells.iter().any(|cell| !cell.is_empty()) {
-                    let _ = writeln!(text, "| {} | {} |", entry.name, cells.join(" | "));
+                    let _ = writeln!(text, "| {system} | {} |", cells.join(" | "));
                 }
             }
         }
+        let _ = write!(
+            text,
+            "\n### Goals\n\nMedians over the passes, of ratios within a pass.\n\n{}\n### Where we lose\n\nEvery goal that \
+             this run missed, and every figure in which another framework is ahead of farcall's at most once over \
+             TCP by more than 1 %.\n\n{}",
+            goals::table(self),
+            goals::losses(self)
+        );
         text += "\n![Calls per second against calls in flight](compare-calls.svg)\n\n\
                  ![Echoed bytes per second against the size](compare-echoes.svg)\n\n";
         text
@@ -250,7 +289,7 @@ fn quantile(mut samples: Vec<f64>, share: f64) -> f64 {
 }
 
 /// With thousands apart, or with decimals if it is small.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
     }

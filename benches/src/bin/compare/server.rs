@@ -15,13 +15,18 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(entry: &Entry, options: &Options) -> Server {
         if options.processes {
-            return Server::start_process(entry, options);
+            return Server::start_process(entry, options.server_core());
         }
         Server { address: entry.start(options.server_core()), process: None }
     }
 
-    pub(crate) fn start_process(entry: &Entry, options: &Options) -> Server {
-        let mut process = Process::start(&["--serve", entry.name], options);
+    /// In a process of its own, pinned to this core.
+    pub(crate) fn start_process(entry: &Entry, core: usize) -> Server {
+        let mut arguments = vec!["--serve", entry.name];
+        if core > 0 {
+            arguments.push("--two-cores");
+        }
+        let mut process = Process::start(&arguments);
         let address = process.line().expect("the server starts");
         Server { address, process: Some(process) }
     }
@@ -30,13 +35,28 @@ impl Server {
     pub(crate) fn process(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.child.id())
     }
+
+    /// Bytes by which the heap of its process has grown since it was asked last.
+    pub(crate) fn heap(&mut self) -> Option<f64> {
+        let process = self.process.as_mut()?;
+        process.input.as_mut()?.write_all(b"\n").ok()?;
+        process.line()?.parse().ok()
+    }
 }
 
-/// Serves another process of this program, until that ends or closes our input.
+/// Serves another process of this program, until that ends or closes our input. Each line asks for the heap.
 pub(crate) fn serve(entry: &Entry, core: usize) {
-    println!("{}", entry.start(core));
-    std::io::stdout().flush().expect("the parent reads");
-    let _ = std::io::stdin().lock().lines().next();
+    let (mut text, questions, answers) = entry.start_asked(core);
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        println!("{text}");
+        std::io::stdout().flush().expect("the parent reads");
+        if lines.next().is_none() || questions.send(()).is_err() {
+            return;
+        }
+        let Ok(answer) = answers.recv() else { return };
+        text = answer;
+    }
 }
 
 /// A process that holds connections.
@@ -47,7 +67,10 @@ pub(crate) struct Idle {
 
 impl Idle {
     pub(crate) fn start(entry: &Entry, address: &str, options: &Options) -> Idle {
-        let process = Process::start(&["--idle", entry.name, address], options);
+        let quick = options.quick.then_some("--quick");
+        let arguments: Vec<&str> =
+            ["--idle", entry.name, address].into_iter().chain(quick).collect();
+        let process = Process::start(&arguments);
         Idle { process, told: false }
     }
 
@@ -55,13 +78,16 @@ impl Idle {
         self.process.child.id()
     }
 
-    /// Waits until there are more connections; how many. Nothing when there will not be.
-    pub(crate) fn next_count(&mut self) -> Option<usize> {
+    /// Waits until there are more connections; how many, and by how many bytes the heap has grown. Nothing when there
+    /// will not be.
+    pub(crate) fn next_count(&mut self) -> Option<(usize, f64)> {
         if self.told {
             self.process.input.as_mut()?.write_all(b"\n").ok()?;
         }
         self.told = true;
-        self.process.line()?.parse().ok()
+        let line = self.process.line()?;
+        let (count, heap) = line.split_once(' ')?;
+        Some((count.parse().ok()?, heap.parse().ok()?))
     }
 }
 
@@ -73,11 +99,10 @@ struct Process {
 }
 
 impl Process {
-    fn start(arguments: &[&str], options: &Options) -> Process {
+    fn start(arguments: &[&str]) -> Process {
         let program = std::env::current_exe().expect("this program has a file");
         let mut child = Command::new(program)
             .args(arguments)
-            .args(options.shared())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

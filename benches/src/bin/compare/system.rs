@@ -1,11 +1,14 @@
 //! What is measured: a system serves, connects, and carries a load.
 
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use farcall_benches::{pin, runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use crate::load::{Load, Outcome};
+use crate::usage::Heap;
 
 /// One way to make calls.
 pub(crate) trait System: 'static {
@@ -40,15 +43,20 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) datagrams: bool,
     pub(crate) takes: fn(&Load) -> bool,
-    /// Serves on this thread, for good; gives the address to the function.
-    serve: fn(&dyn Fn(String)),
+    /// Serves on this thread, for good; tells the address, and how much the heap has grown as often as it is asked.
+    serve: fn(&dyn Fn(String), UnboundedReceiver<()>),
     /// Connects, carries the load, disconnects.
     run: fn(&str, Load) -> Outcome,
     /// Connects until there are so many, tells that, and goes on with the next.
-    hold: fn(&str, &[usize], &mut dyn FnMut(usize)),
+    hold: fn(&str, &[usize], &mut dyn FnMut(usize, f64)),
 }
 
 impl Entry {
+    /// Whether it is another framework.
+    pub(crate) fn is_peer(&self) -> bool {
+        !["farcall", "bare", "std", "batched"].iter().any(|own| self.name.starts_with(own))
+    }
+
     pub(crate) const fn of<S: System>() -> Entry {
         Entry {
             name: S::NAME,
@@ -60,15 +68,24 @@ impl Entry {
         }
     }
 
-    /// Serves on a thread of its own, pinned to this core.
+    /// Serves on a thread of its own, pinned to this core; the address.
     pub(crate) fn start(&self, core: usize) -> String {
+        self.start_asked(core).0
+    }
+
+    /// The same; on each question the thread tells by how many bytes its heap has grown since the last one.
+    pub(crate) fn start_asked(
+        &self,
+        core: usize,
+    ) -> (String, UnboundedSender<()>, Receiver<String>) {
         let (sender, receiver) = std::sync::mpsc::channel();
+        let (questions, asked) = unbounded_channel();
         let serve = self.serve;
         std::thread::spawn(move || {
             pin(core);
-            serve(&|address| sender.send(address).expect("the bench waits"));
+            serve(&|text| sender.send(text).expect("the bench waits"), asked);
         });
-        receiver.recv().expect("the server starts")
+        (receiver.recv().expect("the server starts"), questions, receiver)
     }
 
     /// Carries the load from a thread of its own, pinned to the first core. Nothing if that failed or led to nothing.
@@ -81,16 +98,21 @@ impl Entry {
         client.join().ok().filter(|outcome| outcome.calls > 0)
     }
 
-    /// Connects until there are so many, tells that, and goes on with the next.
-    pub(crate) fn hold(&self, address: &str, counts: &[usize], tell: &mut dyn FnMut(usize)) {
+    /// Connects until there are so many, tells that and by how many bytes the heap has grown, and goes on with the next.
+    pub(crate) fn hold(&self, address: &str, counts: &[usize], tell: &mut dyn FnMut(usize, f64)) {
         pin(0);
         (self.hold)(address, counts, tell);
     }
 }
 
-fn serve<S: System>(tell: &dyn Fn(String)) {
+fn serve<S: System>(tell: &dyn Fn(String), mut asked: UnboundedReceiver<()>) {
     block_on::<S, ()>(async {
         tell(S::serve().await);
+        let mut heap = Heap::begin();
+        while asked.recv().await.is_some() {
+            tell(heap.end().to_string());
+            heap = Heap::begin();
+        }
         std::future::pending::<()>().await;
     });
 }
@@ -105,16 +127,17 @@ fn run<S: System>(address: &str, load: Load) -> Outcome {
     })
 }
 
-fn hold<S: System>(address: &str, counts: &[usize], tell: &mut dyn FnMut(usize)) {
+fn hold<S: System>(address: &str, counts: &[usize], tell: &mut dyn FnMut(usize, f64)) {
     block_on::<S, ()>(async {
-        let mut clients = Vec::new();
+        let mut clients = Vec::with_capacity(counts.iter().copied().max().unwrap_or_default());
         for &count in counts {
+            let heap = Heap::begin();
             while clients.len() < count {
                 clients.push(S::connect(address.to_owned()).await);
             }
             // What connecting left to do is done before anybody looks.
             tokio::time::sleep(SETTLE).await;
-            tell(count);
+            tell(count, heap.end());
         }
     });
 }

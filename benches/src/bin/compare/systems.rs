@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<farcall::MaybeTcp>(),
     Entry::of::<farcall::AtLeastOnceTcp>(),
     Entry::of::<farcall::AtMostOnceTcp>(),
+    Entry::of::<farcall::BusyTcp>(),
     Entry::of::<farcall::ExactlyOnceTcp>(),
     Entry::of::<farcall::MaybeUdp>(),
     Entry::of::<farcall::AtLeastOnceUdp>(),

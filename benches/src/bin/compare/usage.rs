@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Sub;
 use std::sync::atomic::Ordering;
 
-use alloc_tracker::{Allocator, ProcessSpan, Session};
+use alloc_tracker::{Allocator, ProcessSpan, Session, ThreadSpan};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::wire::PASSED;
@@ -73,6 +73,27 @@ impl Allocations {
         drop(self.span);
         let report = self.session.to_report();
         report.operations().map(|(_, calls)| calls.total_allocations_count() as f64).sum()
+    }
+}
+
+/// What this thread holds more than when it is made, at most until it ends. Of what only grows that is what it holds.
+pub(crate) struct Heap {
+    session: Session,
+    span: ThreadSpan,
+}
+
+impl Heap {
+    pub(crate) fn begin() -> Heap {
+        let session = Session::new().no_stdout().no_file();
+        let span = session.operation("connections").measure_thread().iterations(1);
+        Heap { session, span }
+    }
+
+    /// Bytes.
+    pub(crate) fn end(self) -> f64 {
+        drop(self.span);
+        let report = self.session.to_report();
+        report.operations().filter_map(|(_, all)| all.peak_outstanding_bytes()).sum()
     }
 }
 

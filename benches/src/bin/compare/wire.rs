@@ -14,13 +14,17 @@ pub(crate) static PASSED: AtomicU64 = AtomicU64::new(0);
 
 /// The same address, by way of a proxy. It ends with the process.
 pub(crate) fn through_proxy(address: &str, datagrams: bool) -> String {
+    around(address, if datagrams { datagram_proxy } else { stream_proxy })
+}
+
+/// The same address, by way of what the function starts.
+pub(crate) fn around(address: &str, proxy: impl FnOnce(SocketAddr) -> SocketAddr) -> String {
     // An address may stand in a URL.
     let begin = address.find("127.0.0.1:").expect("a server on loopback");
     let rest = &address[begin..];
     let end = rest.find('/').unwrap_or(rest.len());
     let server: SocketAddr = rest[..end].parse().expect("an address");
-    let proxy = if datagrams { datagram_proxy(server) } else { stream_proxy(server) };
-    address.replace(&rest[..end], &proxy.to_string())
+    address.replace(&rest[..end], &proxy(server).to_string())
 }
 
 fn stream_proxy(server: SocketAddr) -> SocketAddr {

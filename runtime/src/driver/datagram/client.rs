@@ -152,6 +152,7 @@ impl<'a> Exchange<'a> {
         // This task looks at the send buffer before it sleeps; nobody need wake it for that.
         state.scheduled = true;
         let State { client, out, .. } = &mut *state;
+        client.tick(now);
         let mut datagrams = self.inbox.iter();
         let handled =
             datagrams.try_for_each(|datagram| self.end.receive(now, datagram.bytes, client, out));
@@ -194,6 +195,7 @@ impl<'a> Exchange<'a> {
             return Err(End::Lost(io::ErrorKind::ConnectionAborted.into()));
         }
         let State { client, out, phase, share, .. } = &mut *state;
+        client.tick(now);
         if self.end.next_timeout(client) <= now
             && let Err(ended) = self.end.handle_timeout(now, client, out)
         {

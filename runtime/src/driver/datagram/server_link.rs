@@ -14,7 +14,7 @@ use crate::protocol::packet::{Ended, PacketStatistics, ServerEnd, Taken, frames}
 use crate::time::Time;
 use crate::transport::{Received, Route};
 use crate::wire::datagram::Data;
-use crate::wire::frame::{CloseCode, Frame, decode, put_close};
+use crate::wire::frame::{CloseCode, Frame, decode, decode_call, put_close};
 
 /// One link: its channel, its session, and when it is looked at next.
 pub(super) struct ServerLink {
@@ -98,6 +98,21 @@ impl ServerLink {
         if received.from == self.end.address() {
             self.local = received.local;
         }
+        let handled = self.handle_frames(cx, now, data, arguments);
+        self.desk.settle(now);
+        handled?;
+        self.end.datagram_handled();
+        self.desk.count_assembly(self.end.assembling());
+        Ok(())
+    }
+
+    fn handle_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        data: &Data<'_>,
+        arguments: &mut BytesMut,
+    ) -> Result<(), Over> {
         for frame in frames(data.frames) {
             let frame = frame.map_err(|error| Over::from(Ended::from(error)))?;
             match self.channel(now, frame)? {
@@ -111,8 +126,6 @@ impl ServerLink {
                 Taken::Refused { seq, excess } => self.desk.refuse(now, seq, excess)?,
             }
         }
-        self.end.datagram_handled();
-        self.desk.count_assembly(self.end.assembling());
         Ok(())
     }
 
@@ -120,12 +133,15 @@ impl ServerLink {
     #[inline]
     fn channel(&mut self, now: Time, frame: &[u8]) -> Result<Taken, Over> {
         let room = self.desk.has_room(frame.len());
-        let mut state = self.desk.cell.lock();
-        if let Some(link) = &mut state.link {
-            // The task looks at the send buffer before it sleeps; nobody need ring for that.
-            link.scheduled |= link.number == self.desk.link;
-        }
-        Ok(self.end.handle(now, frame, &mut state.session, room)?)
+        let (number, end) = (self.desk.link, &mut self.end);
+        let taken = self.desk.settled(now, |state| {
+            if let Some(link) = &mut state.link {
+                // The task looks at the send buffer before it sleeps; nobody need ring for that.
+                link.scheduled |= link.number == number;
+            }
+            end.handle(now, frame, &mut state.session, room)
+        });
+        Ok(taken?)
     }
 
     #[inline]
@@ -136,13 +152,12 @@ impl ServerLink {
         frame: &[u8],
         share: impl FnOnce(&[u8]) -> Bytes,
     ) -> Result<(), Over> {
+        if let Some(Ok(call)) = decode_call(frame) {
+            return Ok(self.desk.handle_call(cx, now, now, &call, share(call.arguments))?);
+        }
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),
-            frame => {
-                let handled = self.desk.handle(cx, now, frame, share);
-                self.desk.settle(now);
-                Ok(handled?)
-            }
+            frame => Ok(self.desk.handle(now, frame)?),
         }
     }
 

@@ -396,8 +396,16 @@ async fn exchange(
     timeout: Option<Duration>,
 ) -> Result<(Status, Vec<u8>), CallError> {
     let semantics = Semantics::AtLeastOnce;
-    let call =
-        StartCall { handle, method, semantics, oneway: false, timeout, arguments, waiter: None };
+    let call = StartCall {
+        handle,
+        method,
+        semantics,
+        oneway: false,
+        timeout,
+        arguments,
+        large: None,
+        waiter: None,
+    };
     let mut queued = Queued { link, waiting: Waiting::default() };
     let mut first = true;
     let key = loop {
@@ -410,9 +418,9 @@ async fn exchange(
             }
         }
     };
-    let mut body = Vec::new();
-    let status = poll_fn(|cx| link.poll_answer(key, cx, &mut body)).await?;
-    Ok((status, body))
+    let (mut body, mut large) = (Vec::new(), None);
+    let status = poll_fn(|cx| link.poll_answer(key, cx, &mut body, &mut large)).await?;
+    Ok((status, large.map_or(body, Vec::from)))
 }
 
 /// A place among those who wait for room, given back with it.

@@ -22,6 +22,7 @@ use crate::protocol::durable::inbox::Verdict;
 use crate::protocol::durable::journal;
 use crate::registry::Dispatcher;
 use crate::store::Sqlite;
+use crate::wire::body::Encoded;
 use crate::wire::durable::{NotDurable, Stamp, Word};
 use crate::wire::frame::ReplyStatus;
 
@@ -75,7 +76,7 @@ impl Execution {
 
     /// The call cannot come before the store.
     pub(in crate::driver) fn fail(self, code: FailureCode, text: &str) {
-        let mut text = text.into();
+        let mut text = Vec::from(text);
         self.cell.complete(self.seq, ReplyStatus::Failed(code), &mut text, false);
     }
 
@@ -87,7 +88,8 @@ impl Execution {
 
     /// What the method made of it.
     fn ran(&self, reply: Reply) -> Ran {
-        let Reply { status, body } = reply;
+        let Reply { status, body, shared } = reply;
+        let body = Encoded { bytes: body, shared }.into_vec();
         let text = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
         let most = self.cell.largest_reply().saturating_sub(AROUND_A_RESULT);
         let most = self.method.max_reply.map_or(most, |limit| limit.min(most));

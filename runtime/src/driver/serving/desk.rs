@@ -2,12 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task;
 
-use bytes::Bytes;
-
-use super::handler;
-use crate::context::{Caller, CancelSource, Context, SessionContext};
+use super::handler::{self, Handler};
+use crate::context::{Caller, CancelSource, SessionContext};
 use crate::dispatch::Room;
 use crate::driver::handles::Found;
 use crate::driver::lock;
@@ -19,16 +16,8 @@ use crate::protocol::assembly::Excess;
 use crate::protocol::client::Violation;
 use crate::protocol::server::Resolved;
 use crate::time::Time;
-use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup, ReplyStatus};
+use crate::wire::frame::{self, BoundResult, CloseCode, Frame, Kind, Lookup};
 use crate::wire::send_buffer::SendBuffer;
-
-/// A call's outcome.
-pub(super) struct Done {
-    pub(super) seq: Seq,
-    pub(super) status: ReplyStatus,
-    pub(super) body: Vec<u8>,
-    pub(super) oneway: bool,
-}
 
 /// One link of a session.
 pub(in crate::driver) struct Desk {
@@ -37,12 +26,12 @@ pub(in crate::driver) struct Desk {
     /// The number of this link in its session.
     pub(in crate::driver) link: u64,
     pub(super) context: Arc<SessionContext>,
-    /// For the next reply; its memory is used again.
-    pub(super) spare: Vec<u8>,
-    /// A call that was answered in place; the session does not know it yet.
-    pub(super) done: Option<Done>,
-    /// For the next call.
-    pub(super) spare_context: Option<Context>,
+    /// That of the latest call that was answered in place, for the next one.
+    pub(super) handler: Option<Box<Handler>>,
+    /// The session does not know its answer yet.
+    pub(super) answered: bool,
+    /// The session's share of the process's budget is held back, for the calls of one batch.
+    pub(super) holds: bool,
     /// For the next calls, by the positions of their methods.
     pub(super) rooms: [Room; ROOMS],
     /// Bytes of partly received messages that the process budget counts.
@@ -69,45 +58,51 @@ impl Desk {
             cell,
             link,
             context,
-            spare: Vec::new(),
-            done: None,
-            spare_context: None,
+            handler: None,
+            answered: false,
+            holds: false,
             rooms: Default::default(),
             assembling: 0,
         }
     }
 
-    /// Handles a frame that is complete. `share` makes shared bytes of a call's arguments. The caller is to
-    /// [settle](Self::settle) before it does anything else than handle another call.
-    #[inline]
+    /// Handles a frame that is complete and no call.
     pub(in crate::driver) fn handle(
         &mut self,
-        cx: &mut task::Context<'_>,
         now: Time,
         frame: Frame<'_>,
-        share: impl FnOnce(&[u8]) -> Bytes,
     ) -> Result<(), Violation> {
+        self.settle(now);
         match frame {
-            Frame::Call(call) => self.handle_call(cx, now, &call, share(call.arguments)),
-            Frame::Lookup(lookup) => {
-                self.settle(now);
-                self.handle_lookup(lookup)
-            }
-            frame => {
-                self.settle(now);
-                self.handle_control(now, &frame)
-            }
+            Frame::Lookup(lookup) => self.handle_lookup(lookup),
+            frame => self.handle_control(now, &frame),
         }
     }
 
-    /// Tells the session of the call that was answered last. The call that comes next does so with the lock that it
-    /// takes anyway.
+    /// Tells the session of the call that was answered last, and the process's budget what it held back. To be called
+    /// before anything else is done than to handle another call, which sees to it with the lock that it takes anyway.
     #[inline]
     pub(in crate::driver) fn settle(&mut self, now: Time) {
-        if let Some(done) = self.done.take() {
-            let body = self.cell.lock().finish(now, done);
-            self.keep(body);
+        if self.answered || self.holds {
+            self.holds = false;
+            self.settled(now, |state| state.session.tell_budget());
         }
+    }
+
+    /// Works on the session when it knows of the call that was answered last.
+    #[inline]
+    pub(in crate::driver) fn settled<R>(
+        &mut self,
+        now: Time,
+        work: impl FnOnce(&mut CellState) -> R,
+    ) -> R {
+        let mut state = self.cell.lock();
+        if std::mem::take(&mut self.answered)
+            && let Some(handler) = &mut self.handler
+        {
+            handler.finish(now, &mut state);
+        }
+        work(&mut state)
     }
 
     fn handle_control(&mut self, now: Time, frame: &Frame<'_>) -> Result<(), Violation> {
@@ -201,10 +196,16 @@ impl Desk {
         io::ErrorKind::UnexpectedEof.into()
     }
 
-    /// Whether more is to be said on this link than its peer can have asked for and read.
-    pub(in crate::driver) fn is_flooded(&self) -> bool {
+    /// As [`settle`](Self::settle), at the end of a turn. Whether more is to be said on this link than its peer can have
+    /// asked for and read.
+    #[inline]
+    pub(in crate::driver) fn end_turn(&mut self, now: Time) -> bool {
         let most = self.most_pending();
-        self.cell.lock().link.as_ref().is_some_and(|link| link.out.pending() > most)
+        self.holds = false;
+        self.settled(now, |state| {
+            state.session.tell_budget();
+            state.link.as_ref().is_some_and(|link| link.out.pending() > most)
+        })
     }
 
     /// Bytes that wait for a peer at most before it is flooded.
@@ -235,6 +236,7 @@ impl Desk {
         self.count_assembly(0);
         let now = self.server.clock.now();
         let mut state = self.cell.lock();
+        state.session.tell_budget();
         state.session.detach(now, self.link);
         state.link.take_if(|link| link.number == self.link)
     }

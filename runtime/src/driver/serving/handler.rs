@@ -12,10 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
-use super::desk::{Done, ROOMS};
-use crate::context::{self, CallContext, Left, Scoped};
+use super::backlog::is_too_late;
+use super::desk::ROOMS;
+use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Reply, Status};
+use crate::dispatch::{Dispatch, Reply, Room, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
@@ -27,16 +28,18 @@ use crate::protocol::server::{Admission, Target};
 use crate::registry::Dispatcher;
 use crate::semantics::Semantics;
 use crate::time::Time;
+use crate::wire::body::Encoded;
 use crate::wire::frame::{Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
 impl Desk {
-    /// Runs a call if the session admits it: in place, or in a task of its own if it is not ready at once.
+    /// Runs a call that came a while ago if the session admits it: in place, or in a task of its own if it is not ready at once.
     #[inline]
-    pub(super) fn handle_call(
+    pub(in crate::driver) fn handle_call(
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
+        came: Time,
         call: &Call<'_>,
         arguments: Bytes,
     ) -> Result<(), Violation> {
@@ -44,43 +47,15 @@ impl Desk {
             // The handler before this one brought the crash.
             return Ok(());
         }
-        let Some((object, method)) = self.admit(now, call)? else { return Ok(()) };
-        let left = call.deadline_ms.map(Duration::from_millis);
-        let serves = CallContext {
-            seq: call.seq,
-            attempt: call.attempt,
-            method,
-            deadline: left.map(|left| self.server.clock.instant(now + left)),
-        };
-        let context = match self.spare_context.take() {
-            Some(context) => context.of(serves),
-            None => context::Context::new(self.context.clone(), serves),
-        };
-        let span = self.span(call, method);
-        #[cfg(feature = "sqlite")]
-        if method.semantics == Semantics::ExactlyOnce {
-            let (server, cell) = (self.server.clone(), self.cell.clone());
-            let seq = call.seq;
-            let execution =
-                Execution { server, cell, seq, object, method, arguments, context, span };
-            self.execute(call, execution);
+        let Some(mut handler) = self.admit(now, came, call, arguments)? else { return Ok(()) };
+        if !handler.method.spawn && handler.poll(cx).is_ready() {
+            self.answered = true;
+            self.rooms[place(call)] = std::mem::take(&mut handler.room);
+            self.handler = Some(handler);
             return Ok(());
         }
-        let reply = std::mem::take(&mut self.spare);
-        // Another method's room is of no use, but does no harm.
-        let place = call.method as usize % ROOMS;
-        let room = std::mem::take(&mut self.rooms[place]);
-        let future = Scoped::new(context, object.dispatch(method.id, arguments, reply, room));
-        let mut handler =
-            Handler { future: Some(future), left: Left::default(), seq: call.seq, method, span };
-        if !method.spawn
-            && let Poll::Ready((status, body)) = handler.poll(cx)
-        {
-            self.done = Some(Done { seq: call.seq, status, body, oneway: method.oneway });
-            self.rooms[place] = handler.left.room;
-            self.spare_context = handler.left.context;
-            return Ok(());
-        }
+        // From here on it counts among those that run.
+        self.settle(now);
         let (cell, server) = (self.cell.clone(), self.server.clone());
         let spawned = tokio::spawn(Spawned { handler: Some(handler), cell, server });
         #[cfg(feature = "sim")]
@@ -89,48 +64,27 @@ impl Desk {
         Ok(())
     }
 
-    /// Hands an exactly-once call to the store.
-    #[cfg(feature = "sqlite")]
-    fn execute(&self, call: &Call<'_>, execution: Execution) {
-        let object = self.cell.lock().handles.name(call.handle);
-        match (object, &self.server.store) {
-            (Some(object), Some(store)) => execution.submit(&object, store),
-            // No such object can be bound, and so no handle leads here.
-            _ => execution.fail(FailureCode::NoSuchObject, "the server has no store"),
-        }
-    }
-
+    /// The call's handler, dispatched, if it may run. An exactly-once call is the store's from here on.
     #[inline]
-    fn admit(&mut self, now: Time, call: &Call<'_>) -> Result<Option<Runnable>, Violation> {
+    fn admit(
+        &mut self,
+        now: Time,
+        came: Time,
+        call: &Call<'_>,
+        arguments: Bytes,
+    ) -> Result<Option<Box<Handler>>, Violation> {
         let mut state = self.cell.lock();
         // The call before this one is answered first.
-        let body = self.done.take().map(|done| state.finish(now, done));
-        let result = self.admit_locked(now, call, &mut state);
-        let replaced = state.handles.take_replaced();
-        drop(state);
-        drop_objects(replaced);
-        if let Some(body) = body {
-            self.keep(body);
-        }
-        result
-    }
-
-    /// Keeps the memory of a reply for the next one.
-    #[inline]
-    pub(super) fn keep(&mut self, body: Vec<u8>) {
-        if body.capacity() <= KEPT_CAPACITY {
-            self.spare = body;
-        }
-    }
-
-    #[inline]
-    fn admit_locked(
-        &self,
-        now: Time,
-        call: &Call<'_>,
-        state: &mut CellState,
-    ) -> Result<Option<Runnable>, Violation> {
-        let CellState { session, handles, link, .. } = state;
+        let answered = std::mem::take(&mut self.answered);
+        let reply = self.handler.as_mut().map_or_else(Vec::new, |handler| {
+            if answered {
+                handler.finish(now, &mut state);
+            }
+            std::mem::take(&mut handler.reply.bytes)
+        });
+        state.session.hold_budget();
+        self.holds = true;
+        let CellState { session, handles, link, .. } = &mut *state;
         let mut void;
         let out = match link {
             Some(link) if link.number == self.link => &mut link.out,
@@ -140,23 +94,67 @@ impl Desk {
                 &mut void
             }
         };
-        match handles.target(call.handle, call.method) {
-            Ok((object, method)) => {
-                let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
-                // A session remembers nothing of an exactly-once call: the store does.
-                let semantics = match semantics {
-                    Semantics::ExactlyOnce => Semantics::AtLeastOnce,
-                    other => other,
-                };
-                let target = Target::Method { semantics, oneway, max_reply };
-                let admission = session.admit(now, call, target, out)?;
-                Ok((admission == Admission::Run).then(|| (object.clone(), method)))
+        let found = handles.target(call.handle, call.method);
+        let left = call.deadline_ms.map(Duration::from_millis);
+        let late = left.is_some_and(|left| is_too_late(now.since(came), left));
+        let target = match &found {
+            Ok((_, method)) => target(method, late),
+            Err(refused) => Target::Refused { code: refused.code, text: &refused.text },
+        };
+        let admission = session.admit(now, call, target, out);
+        let (Ok(Admission::Run), Ok((object, method))) = (admission, found) else {
+            let replaced = handles.take_replaced();
+            drop(state);
+            drop_objects(replaced);
+            return admission.map(|_| None);
+        };
+        let serves = CallContext {
+            seq: call.seq,
+            attempt: call.attempt,
+            method,
+            deadline: left.map(|left| self.server.clock.instant(came + left)),
+        };
+        let span = self.span(call, method);
+        #[cfg(feature = "sqlite")]
+        if method.semantics == Semantics::ExactlyOnce {
+            let (object, name) = (object.clone(), handles.name(call.handle));
+            let replaced = handles.take_replaced();
+            drop(state);
+            drop_objects(replaced);
+            let context = context::Context::new(self.context.clone(), serves);
+            let (server, cell) = (self.server.clone(), self.cell.clone());
+            let seq = call.seq;
+            let execution =
+                Execution { server, cell, seq, object, method, arguments, context, span };
+            self.execute(name, execution);
+            return Ok(None);
+        }
+        // Generated code puts its future into the room, and nothing of the user's runs before that is polled.
+        let room = std::mem::take(&mut self.rooms[place(call)]);
+        let future = object.dispatch(method.id, arguments, reply, room);
+        let replaced = handles.take_replaced();
+        drop(state);
+        drop_objects(replaced);
+        let handler = match self.handler.take() {
+            Some(mut handler) => {
+                handler.serve(serves, future, span);
+                handler
             }
-            Err(refused) => {
-                let target = Target::Refused { code: refused.code, text: &refused.text };
-                session.admit(now, call, target, out)?;
-                Ok(None)
+            None => {
+                let context = context::Context::new(self.context.clone(), serves);
+                Box::new(Handler::new(context, future, span))
             }
+        };
+        Ok(Some(handler))
+    }
+
+    /// Hands an exactly-once call to the store.
+    #[cfg(feature = "sqlite")]
+    fn execute(&self, object: Option<Arc<str>>, execution: Execution) {
+        match (object, &self.server.store) {
+            (Some(object), Some(store)) => execution.submit(&object, store),
+            // No such object can be bound, and so no handle leads here.
+            _ => execution.fail(FailureCode::NoSuchObject, "the server has no store"),
         }
     }
 
@@ -182,77 +180,127 @@ impl Desk {
     }
 }
 
-/// The object and the method that a call names.
-type Runnable = (Arc<dyn Dispatcher>, &'static MethodDescriptor);
-
-impl CellState {
-    /// A call was answered in place. Returns the memory of the reply.
-    #[inline]
-    pub(super) fn finish(&mut self, now: Time, done: Done) -> Vec<u8> {
-        let Done { seq, status, mut body, oneway } = done;
-        self.complete(now, seq, status, &mut body, oneway);
-        body
-    }
+/// Where a connection keeps the memory of the call's future; another method's is of no use, but does no harm.
+#[inline]
+fn place(call: &Call<'_>) -> usize {
+    call.method as usize % ROOMS
 }
 
-/// A running handler.
-struct Handler {
-    /// Gone when it has ended.
-    future: Option<Scoped>,
-    /// What is left of it then.
-    left: Left,
+/// The method as the session sees it.
+#[inline]
+fn target(method: &MethodDescriptor, late: bool) -> Target<'_> {
+    let MethodDescriptor { semantics, oneway, max_reply, .. } = *method;
+    // A session remembers nothing of an exactly-once call: the store does.
+    let semantics = match semantics {
+        Semantics::ExactlyOnce => Semantics::AtLeastOnce,
+        other => other,
+    };
+    if late {
+        return Target::Late { semantics, oneway };
+    }
+    Target::Method { semantics, oneway, max_reply }
+}
+
+/// A running handler; serves other calls of its session when it has ended.
+pub(super) struct Handler {
+    scoped: Scoped,
+    /// The memory of its future, when it has ended.
+    room: Room,
     seq: Seq,
     method: &'static MethodDescriptor,
     span: Option<Box<tracing::Span>>,
+    /// How it ended, and the encoded answer, written where they stay.
+    status: ReplyStatus,
+    reply: Encoded,
 }
 
 impl Handler {
-    /// Polls the user's code; its panic is an outcome like others.
+    fn new(
+        context: context::Context,
+        future: Dispatch,
+        span: Option<Box<tracing::Span>>,
+    ) -> Handler {
+        let CallContext { seq, method, .. } = *context.call();
+        let scoped = Scoped::new(context, future);
+        let (room, status, reply) = (Room::default(), ReplyStatus::Ok, Encoded::default());
+        Handler { scoped, room, seq, method, span, status, reply }
+    }
+
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ReplyStatus, Vec<u8>)> {
-        let _entered = self.span.as_deref().map(tracing::Span::enter);
-        let Some(future) = &mut self.future else { return Poll::Pending };
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx)));
-        let outcome = match polled {
+    fn serve(&mut self, call: CallContext, future: Dispatch, span: Option<Box<tracing::Span>>) {
+        self.seq = call.seq;
+        self.method = call.method;
+        self.span = span;
+        self.scoped.serve(call, future);
+    }
+
+    /// Polls the user's code; its panic is an outcome like others. Ready when there is an answer.
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let span = self.span.take();
+        let entered = span.as_deref().map(tracing::Span::enter);
+        let polled = self.poll_user(cx);
+        drop(entered);
+        self.span = span;
+        polled
+    }
+
+    #[inline]
+    fn poll_user(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let scoped = &mut self.scoped;
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(scoped).poll(cx)));
+        match polled {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(reply)) => self.outcome(reply),
+            Ok(Poll::Ready(reply)) => self.ended(reply),
             Err(panic) => {
                 let reason = message(&*panic);
                 tracing::error!(method = self.method.name, reason, "a method panicked");
-                (ReplyStatus::Failed(FailureCode::Panicked), PANICKED.into())
+                self.failed(FailureCode::Panicked, PANICKED);
             }
-        };
+        }
         // What the user's future still holds is dropped here, and may panic as well.
-        let future = self.future.take();
-        match catch_unwind(AssertUnwindSafe(|| future.map(Scoped::end))) {
-            Ok(left) => self.left = left.unwrap_or_default(),
+        match catch_unwind(AssertUnwindSafe(|| self.scoped.end())) {
+            Ok(room) => self.room = room,
             Err(_) => {
                 let method = self.method.name;
                 tracing::error!(method, "a method's future panicked when dropped");
             }
         }
-        Poll::Ready(outcome)
+        Poll::Ready(())
     }
 
     #[inline]
-    fn outcome(&self, reply: Reply) -> (ReplyStatus, Vec<u8>) {
-        let Reply { status, body } = reply;
-        if self.method.max_reply.is_some_and(|limit| body.len() > limit) {
-            let code = FailureCode::ReplyTooLarge;
-            return (ReplyStatus::Failed(code), "it is larger than its `max_reply`".into());
-        }
-        let status = match status {
+    fn ended(&mut self, reply: Reply) {
+        let Reply { status, body, shared } = reply;
+        self.reply = Encoded { bytes: body, shared };
+        self.status = match status {
             Status::Ok => ReplyStatus::Ok,
             Status::MethodError => ReplyStatus::MethodError,
             Status::Failed(code) => ReplyStatus::Failed(code),
         };
-        (status, body)
+        if self.method.max_reply.is_some_and(|limit| self.reply.len() > limit) {
+            self.failed(FailureCode::ReplyTooLarge, "it is larger than its `max_reply`");
+        }
+    }
+
+    fn failed(&mut self, code: FailureCode, text: &str) {
+        self.status = ReplyStatus::Failed(code);
+        self.reply = Vec::from(text).into();
+    }
+
+    /// Brings the answer to the session. The memory of a small one is left.
+    #[inline]
+    pub(super) fn finish(&mut self, now: Time, state: &mut CellState) {
+        state.complete(now, self.seq, self.status, &mut self.reply, self.method.oneway);
+        if self.reply.bytes.capacity() > KEPT_CAPACITY || self.reply.shared.is_some() {
+            self.reply = Encoded::default();
+        }
     }
 }
 
 /// A handler with a task of its own.
 struct Spawned {
-    handler: Option<Handler>,
+    handler: Option<Box<Handler>>,
     cell: Arc<Cell>,
     server: Arc<Server>,
 }
@@ -268,10 +316,13 @@ impl Future for Spawned {
             this.handler = None;
             return Poll::Ready(());
         }
-        let Poll::Ready((status, mut body)) = handler.poll(cx) else { return Poll::Pending };
-        let (seq, oneway) = (handler.seq, handler.method.oneway);
-        this.handler = None;
-        this.cell.complete(seq, status, &mut body, oneway);
+        if handler.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(mut handler) = this.handler.take() {
+            let Handler { seq, status, method, .. } = *handler;
+            this.cell.complete(seq, status, &mut handler.reply, method.oneway);
+        }
         Poll::Ready(())
     }
 }
@@ -283,7 +334,7 @@ impl Drop for Spawned {
             && !self.server.is_dead()
         {
             let status = ReplyStatus::Failed(FailureCode::Aborted);
-            let mut body = ABORTED.into();
+            let mut body = Vec::from(ABORTED);
             self.cell.complete(handler.seq, status, &mut body, handler.method.oneway);
         }
     }
@@ -291,8 +342,8 @@ impl Drop for Spawned {
 
 /// Drops objects that were replaced; their `Drop` is the user's code, and may panic.
 #[inline]
-pub(super) fn drop_objects(objects: Vec<Arc<dyn Dispatcher>>) {
-    if !objects.is_empty() && catch_unwind(AssertUnwindSafe(|| drop(objects))).is_err() {
+pub(super) fn drop_objects(objects: Option<Vec<Arc<dyn Dispatcher>>>) {
+    if objects.is_some() && catch_unwind(AssertUnwindSafe(|| drop(objects))).is_err() {
         tracing::error!("an object that was replaced panicked when it was dropped");
     }
 }
@@ -308,5 +359,6 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 /// What the caller is told; the panic's own words may be secret and go to the log of the server.
 const PANICKED: &str = "its message is in the server's log";
 const ABORTED: &str = "its task was ended";
+
 /// Capacity in bytes of the reply buffer that a connection keeps.
 const KEPT_CAPACITY: usize = 16 << 10;

@@ -50,7 +50,7 @@ pub(super) fn poll_hello(
         if server.is_closing(task, cx.waker()) {
             return Poll::Ready(Err(Refusal::Io(io::ErrorKind::ConnectionAborted.into())));
         }
-        match ready!(input.poll_read(cx, stream, server.clock.now())) {
+        match ready!(input.poll_fill(cx, stream, server.clock.now())) {
             Ok(()) => {}
             Err(error) => return Poll::Ready(Err(Refusal::Io(error))),
         }

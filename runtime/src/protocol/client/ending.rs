@@ -125,11 +125,12 @@ impl<W> Client<W> {
         let Some(slot) = self.slots.at_mut(index) else { return };
         slot.state = State::Done;
         slot.answer = Some(answer);
-        self.request_bytes -= slot.request.len();
+        self.request_bytes -= slot.request_bytes();
         slot.request.clear();
+        slot.large_request = None;
         if slot.seq != 0 {
             self.by_seq.remove(slot.seq);
-            self.acks.finished(slot.seq, slot.body.len(), now + self.config.limits.ack_delay);
+            self.acks.finished(slot.seq, slot.body_bytes(), now + self.config.limits.ack_delay);
         }
         let waiter = slot.waiter.take();
         if slot.abandoned {

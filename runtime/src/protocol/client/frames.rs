@@ -1,5 +1,7 @@
 //! What a client does with the frames that its server sends.
 
+use bytes::Bytes;
+
 use super::slots::{Answer, State, Why};
 use super::{Client, Violation};
 use crate::error::{CallError, FailureCode};
@@ -26,13 +28,9 @@ impl<W> Client<W> {
         if let Frame::Welcome(welcome) = frame {
             return self.on_welcome(now, welcome, out);
         }
-        let Link::Up { heard, pinged, .. } = &mut self.link else {
-            return Err(Violation("a frame before WELCOME"));
-        };
-        *heard = now;
-        *pinged = None;
+        self.heard_of(now)?;
         match frame {
-            Frame::Reply(reply) => self.on_reply(now, reply),
+            Frame::Reply(reply) => self.on_reply(now, reply, None),
             Frame::Executing { seq } => self.on_executing(now, *seq),
             Frame::Stale { seq } => self.on_stale(*seq),
             Frame::Bound { handle, result } => self.on_bound(*handle, result),
@@ -51,6 +49,43 @@ impl<W> Client<W> {
             Frame::Pong(_) => Ok(()),
             _ => Err(Violation("a frame that servers do not send")),
         }
+    }
+
+    /// As [`handle`](Self::handle), of the frame that comes most often.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    #[inline]
+    pub(crate) fn handle_reply(&mut self, now: Time, reply: &Reply<'_>) -> Result<(), Violation> {
+        self.heard_of(now)?;
+        self.on_reply(now, reply, None)
+    }
+
+    /// Handles a REPLY that came in fragments; `body` are its own bytes, which are kept and not copied.
+    ///
+    /// # Errors
+    /// As [`handle`](Self::handle).
+    pub(crate) fn handle_large(
+        &mut self,
+        now: Time,
+        reply: &Reply<'_>,
+        body: Bytes,
+    ) -> Result<(), Violation> {
+        if !self.is_welcome() {
+            return Err(Violation("a frame before WELCOME"));
+        }
+        self.heard(now);
+        self.on_reply(now, reply, Some(body))
+    }
+
+    #[inline]
+    fn heard_of(&mut self, now: Time) -> Result<(), Violation> {
+        let Link::Up { heard, pinged, .. } = &mut self.link else {
+            return Err(Violation("a frame before WELCOME"));
+        };
+        *heard = now;
+        *pinged = None;
+        Ok(())
     }
 
     /// The server lives: a fragment came, or it made room for what is sent.
@@ -77,7 +112,12 @@ impl<W> Client<W> {
     }
 
     #[inline]
-    fn on_reply(&mut self, now: Time, reply: &Reply<'_>) -> Result<(), Violation> {
+    fn on_reply(
+        &mut self,
+        now: Time,
+        reply: &Reply<'_>,
+        large: Option<Bytes>,
+    ) -> Result<(), Violation> {
         let Some(&index) = self.by_seq.get(reply.seq) else {
             let next = self.session.as_ref().map_or(0, |session| session.next_seq);
             // A repeat of a reply that was taken is normal after a resume.
@@ -95,7 +135,10 @@ impl<W> Client<W> {
         let answer = match reply.status {
             ReplyStatus::Ok | ReplyStatus::MethodError => {
                 slot.body.clear();
-                slot.body.extend_from_slice(reply.body);
+                match large {
+                    Some(body) => slot.large_body = Some(body),
+                    None => slot.body.extend_from_slice(reply.body),
+                }
                 match reply.status {
                     ReplyStatus::Ok => Answer::Ok,
                     _ => Answer::MethodError,

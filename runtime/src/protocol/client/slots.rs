@@ -1,10 +1,13 @@
 //! The slab of a client's calls: slots and their buffers are used again.
 
+use bytes::Bytes;
+
 use super::NewCall;
 use crate::error::CallError;
 use crate::id::{Handle, Seq};
 use crate::semantics::Semantics;
 use crate::time::Time;
+use crate::wire::body::Body;
 
 /// Names a call while it is unfinished or its answer is not taken; a slot that was used again has another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,8 +71,12 @@ pub(super) struct Slot<W> {
     pub(super) resolve_until: Time,
     /// The encoded arguments, kept for sending them again.
     pub(super) request: Vec<u8>,
+    /// They, instead, where they are a large message's.
+    pub(super) large_request: Option<Box<Body>>,
     pub(super) answer: Option<Answer>,
     pub(super) body: Vec<u8>,
+    /// The answer's bytes, instead of `body`, where they came in fragments.
+    pub(super) large_body: Option<Bytes>,
     pub(super) waiter: Option<W>,
 }
 
@@ -108,6 +115,7 @@ impl<W> Slots<W> {
         slot.began = now;
         slot.deadline = deadline;
         slot.request.extend_from_slice(call.arguments);
+        slot.large_request = call.large.cloned().map(Box::new);
         Key { index, generation: slot.generation }
     }
 
@@ -141,6 +149,8 @@ impl<W> Slots<W> {
         slot.generation = slot.generation.wrapping_add(1);
         slot.answer = None;
         slot.waiter = None;
+        slot.large_request = None;
+        slot.large_body = None;
         for buffer in [&mut slot.request, &mut slot.body] {
             buffer.clear();
             if buffer.capacity() > KEPT_CAPACITY {
@@ -171,6 +181,18 @@ impl<W> Slot<W> {
         self.sent_before || self.attempt > 0
     }
 
+    /// Bytes of the encoded arguments.
+    #[inline]
+    pub(super) fn request_bytes(&self) -> usize {
+        self.large_request.as_ref().map_or(self.request.len(), |body| body.len())
+    }
+
+    /// Bytes of the answer.
+    #[inline]
+    pub(super) fn body_bytes(&self) -> usize {
+        self.large_body.as_ref().map_or(self.body.len(), |body| body.len())
+    }
+
     fn empty() -> Slot<W> {
         Slot {
             generation: 0,
@@ -189,8 +211,10 @@ impl<W> Slot<W> {
             deadline: Time::NEVER,
             resolve_until: Time::NEVER,
             request: Vec::new(),
+            large_request: None,
             answer: None,
             body: Vec::new(),
+            large_body: None,
             waiter: None,
         }
     }

@@ -16,6 +16,26 @@ pub(crate) enum Health {
 }
 
 impl<W> Client<W> {
+    /// It is this late: the time of calls that were started without a clock begins. To be told before anything else that
+    /// has to do with time.
+    #[inline]
+    pub(crate) fn tick(&mut self, now: Time) {
+        if !self.untimed.is_empty() {
+            self.begin_untimed(now);
+        }
+    }
+
+    fn begin_untimed(&mut self, now: Time) {
+        for index in self.untimed.drain(..) {
+            // A slot is there twice if its call was answered and another took it meanwhile.
+            let slot = self.slots.at_mut(index).filter(|slot| slot.began == Time::ZERO);
+            let Some(slot) = slot else { continue };
+            slot.began = now;
+            slot.deadline = slot.deadline.counted_from(now);
+            self.next_deadline = self.next_deadline.min(slot.deadline);
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called; it may find nothing to do then.
     #[inline]
     pub(crate) fn next_timeout(&self) -> Time {

@@ -263,14 +263,21 @@ impl Channel {
 
     fn put_ack(&mut self, now: Time, into: &mut Vec<u8>) -> Option<u64> {
         let largest = self.received.largest()?;
+        let delay = self.acks.largest_at.map_or(Duration::ZERO, |at| now.since(at));
+        let delay_us = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        let mut all = self.received.ranges(MAX_ACK_RANGES);
+        let (first, second) = (all.next()?, all.next());
+        let Some(second) = second else {
+            // As long as nothing is lost.
+            put_ack(delay_us, &[first], into);
+            return Some(largest);
+        };
         let mut ranges = [(0, 0); MAX_ACK_RANGES];
         let mut count = 0;
-        for (slot, range) in ranges.iter_mut().zip(self.received.ranges(MAX_ACK_RANGES)) {
+        for (slot, range) in ranges.iter_mut().zip([first, second].into_iter().chain(all)) {
             *slot = range;
             count += 1;
         }
-        let delay = self.acks.largest_at.map_or(Duration::ZERO, |at| now.since(at));
-        let delay_us = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         put_ack(delay_us, &ranges[..count], into);
         Some(largest)
     }

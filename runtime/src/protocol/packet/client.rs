@@ -303,10 +303,16 @@ impl Open {
             let frame = frame?;
             match self.channel.handle(now, frame, client, true)? {
                 Taken::Here | Taken::PathResponse(_) => continue,
-                Taken::Frame => match frame::decode(frame)? {
-                    Frame::Close { code, text } => return Err(closed(code, text)),
-                    frame => client.handle(now, &frame, out)?,
-                },
+                Taken::Frame => {
+                    if let Some(Ok(reply)) = frame::decode_reply(frame) {
+                        client.handle_reply(now, &reply)?;
+                        continue;
+                    }
+                    match frame::decode(frame)? {
+                        Frame::Close { code, text } => return Err(closed(code, text)),
+                        frame => client.handle(now, &frame, out)?,
+                    }
+                }
                 Taken::Message(message) => {
                     client.handle(now, &frame::decode(&message)?, out)?;
                     // The server keeps a large reply until it is told that it was put together.

@@ -101,7 +101,7 @@ impl ServerSession {
         let Some(record) = self.records.get_mut(seq) else { return 0 };
         let mut bytes = 0;
         if let State::Answered { body, .. } = &record.state {
-            bytes = body.bytes().len();
+            bytes = body.len();
             self.records.remove(seq);
             self.solicitations = 0;
             if self.records.len() == self.running {

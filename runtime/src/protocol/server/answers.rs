@@ -6,6 +6,8 @@ use crate::error::FailureCode;
 use crate::id::Seq;
 use crate::semantics::Semantics;
 use crate::time::Time;
+use crate::wire;
+use crate::wire::body::Encoded;
 use crate::wire::frame::{self, FRAGMENT, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
@@ -17,7 +19,7 @@ impl ServerSession {
         now: Time,
         seq: Seq,
         status: ReplyStatus,
-        body: &mut Vec<u8>,
+        body: &mut impl Outcome,
         out: Option<&mut SendBuffer>,
     ) {
         self.budget.end();
@@ -58,22 +60,22 @@ impl ServerSession {
         now: Time,
         seq: Seq,
         status: ReplyStatus,
-        body: &mut Vec<u8>,
+        body: &mut impl Outcome,
         out: Option<&mut SendBuffer>,
     ) {
-        let (status, saved) = match self.too_large(body.len()) {
-            Some(text) => {
-                (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
-            }
-            None if body.len() > self.shared() => (status, Body::large(std::mem::take(body))),
-            None => (status, Body::of(body)),
-        };
+        let refused = self.too_large(body.len());
+        let shared = body.len() > self.shared();
         if cfg_canary!("pressure_drops_one_answer") {
             self.drop_one_answer();
         }
-        self.count_saved(now, &saved);
+        self.count_saved(now, refused.map_or(body.len(), str::len));
         if let Some(record) = self.records.get_mut(seq) {
-            record.state = State::Answered { status, body: saved };
+            let too_large = ReplyStatus::Failed(FailureCode::ReplyTooLarge);
+            match refused {
+                Some(text) => record.answer(too_large, text.as_bytes()),
+                None if shared => record.share(status, body.take()),
+                None => record.answer(status, body.encoded()),
+            }
         }
         match out {
             Some(out) if self.has_room(out) => self.write(seq, out),
@@ -97,7 +99,7 @@ impl ServerSession {
                 Some(ToSend::Saved(seq)) => self.write(seq, out),
                 Some(ToSend::Unsaved { seq, status, body, fate }) => {
                     self.once -= 1;
-                    self.uncount(body.bytes().len());
+                    self.uncount(body.len());
                     put(seq, status, &body, fate, out);
                 }
             }
@@ -109,7 +111,7 @@ impl ServerSession {
         for waiting in std::mem::take(&mut self.to_send) {
             if let ToSend::Unsaved { body, .. } = waiting {
                 self.once -= 1;
-                self.uncount(body.bytes().len());
+                self.uncount(body.len());
             }
         }
     }
@@ -120,8 +122,8 @@ impl ServerSession {
     }
 
     /// An answer is about to be kept, a refusal's text too; [`forget_one`](Self::forget_one) takes it back.
-    pub(super) fn count_saved(&mut self, now: Time, body: &Body) {
-        self.count(body.bytes().len());
+    pub(super) fn count_saved(&mut self, now: Time, bytes: usize) {
+        self.count(bytes);
         self.unacknowledged.get_or_insert(now);
     }
 
@@ -168,7 +170,7 @@ impl ServerSession {
         &mut self,
         seq: Seq,
         status: ReplyStatus,
-        body: &mut Vec<u8>,
+        body: &mut impl Outcome,
         fate: Fate,
         out: &mut SendBuffer,
     ) {
@@ -177,15 +179,15 @@ impl ServerSession {
                 (ReplyStatus::Failed(FailureCode::ReplyTooLarge), Body::of(text.as_bytes()))
             }
             None if self.has_room(out) && body.len() <= self.shared() => {
-                return put_whole(seq, status, body, fate, out);
+                return put_whole(seq, status, body.encoded(), fate, out);
             }
-            None if body.len() > self.shared() => (status, Body::large(std::mem::take(body))),
-            None => (status, Body::of(body)),
+            None if body.len() > self.shared() => (status, Body::Large(body.take())),
+            None => (status, Body::of(body.encoded())),
         };
         if self.has_room(out) {
             put(seq, status, &body, fate, out);
         } else {
-            self.count(body.bytes().len());
+            self.count(body.len());
             self.once += 1;
             self.to_send.push_back(ToSend::Unsaved { seq, status, body, fate });
         }
@@ -214,6 +216,51 @@ impl ServerSession {
     }
 }
 
+/// An encoded result, error or text of a failure.
+pub(crate) trait Outcome {
+    /// Bytes of it.
+    fn len(&self) -> usize;
+
+    /// The bytes, if they are no more than [`FRAGMENT`].
+    fn encoded(&self) -> &[u8];
+
+    /// All of it, shared from now on; nothing is left.
+    fn take(&mut self) -> wire::body::Body;
+}
+
+impl Outcome for Vec<u8> {
+    #[inline]
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    #[inline]
+    fn encoded(&self) -> &[u8] {
+        self
+    }
+
+    fn take(&mut self) -> wire::body::Body {
+        std::mem::take(self).into()
+    }
+}
+
+impl Outcome for Encoded {
+    #[inline]
+    fn len(&self) -> usize {
+        Encoded::len(self)
+    }
+
+    #[inline]
+    fn encoded(&self) -> &[u8] {
+        // What is shared is itself longer than a fragment may be.
+        &self.bytes
+    }
+
+    fn take(&mut self) -> wire::body::Body {
+        wire::body::Body::of(&mut self.bytes, self.shared.take())
+    }
+}
+
 /// A reply that waits for room on the link.
 #[derive(Debug)]
 #[cfg_attr(feature = "sim", derive(Clone))]
@@ -236,14 +283,14 @@ pub(super) enum Fate {
 /// Writes one reply.
 fn put(seq: Seq, status: ReplyStatus, body: &Body, fate: Fate, out: &mut SendBuffer) {
     match body {
-        Body::Large(bytes) if bytes.len() > out.whole() => {
+        Body::Large(large) if large.len() > out.whole() => {
             // Else another run of an at-least-once call, or this one, is being answered: pieces of two would mix.
             if !out.has_unsent(seq) {
                 let head = frame::reply_message_head(seq, status);
-                out.push_large(seq, head, bytes.clone(), fate == Fate::Once);
+                out.push_large(seq, head, large.clone(), fate == Fate::Once);
             }
         }
-        small => put_whole(seq, status, small.bytes(), fate, out),
+        small => put_whole(seq, status, &small.bytes(), fate, out),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a server keeps of one call until the client has acknowledged it.
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
 use crate::error::FailureCode;
 use crate::semantics::Semantics;
+use crate::wire::body::Body as Large;
 use crate::wire::frame::ReplyStatus;
 
 /// One call's record.
@@ -31,7 +32,7 @@ pub(super) enum State {
 pub(super) enum Body {
     Short { length: u8, bytes: [u8; SHORT] },
     Heap(Box<[u8]>),
-    Large(Bytes),
+    Large(Large),
 }
 
 impl Record {
@@ -55,6 +56,29 @@ impl Record {
     }
 }
 
+impl Record {
+    /// The call is answered with a copy of a small reply.
+    ///
+    /// It is written where it stays: what is moved right after it was written makes a processor wait.
+    #[inline]
+    pub(super) fn answer(&mut self, status: ReplyStatus, reply: &[u8]) {
+        if reply.len() > SHORT {
+            self.state = State::Answered { status, body: Body::Heap(reply.into()) };
+            return;
+        }
+        let body = Body::Short { length: reply.len() as u8, bytes: [0; SHORT] };
+        self.state = State::Answered { status, body };
+        if let State::Answered { body: Body::Short { bytes, .. }, .. } = &mut self.state {
+            bytes[..reply.len()].copy_from_slice(reply);
+        }
+    }
+
+    /// The call is answered with a large reply, which is shared with the send buffer.
+    pub(super) fn share(&mut self, status: ReplyStatus, reply: Large) {
+        self.state = State::Answered { status, body: Body::Large(reply) };
+    }
+}
+
 impl Body {
     /// A copy of a small reply.
     #[inline]
@@ -67,17 +91,25 @@ impl Body {
         Body::Short { length: reply.len() as u8, bytes }
     }
 
-    /// A large reply, shared with the send buffer.
-    pub(super) fn large(reply: Vec<u8>) -> Body {
-        Body::Large(reply.into())
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Body::Short { length, .. } => usize::from(*length),
+            Body::Heap(bytes) => bytes.len(),
+            Body::Large(body) => body.len(),
+        }
     }
 
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Body::Short { length, bytes } => &bytes[..usize::from(*length)],
-            Body::Heap(bytes) => bytes,
-            Body::Large(bytes) => bytes,
+            Body::Short { length, bytes } => Cow::Borrowed(&bytes[..usize::from(*length)]),
+            Body::Heap(bytes) => Cow::Borrowed(bytes),
+            Body::Large(body) => {
+                let mut bytes = Vec::with_capacity(body.len());
+                body.copy(0..body.len(), &mut bytes);
+                Cow::Owned(bytes)
+            }
         }
     }
 }

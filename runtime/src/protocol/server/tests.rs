@@ -194,6 +194,34 @@ fn a_refusal_does_not_overtake_the_answer_of_a_copy_that_ran() {
 }
 
 #[test]
+fn a_call_that_waited_for_too_long_never_runs_and_one_that_ran_is_answered() {
+    for (semantics, oneway, expected) in [
+        (Semantics::Maybe, false, "reply 1 Failed(Busy)"),
+        (Semantics::Maybe, true, ""),
+        (Semantics::AtLeastOnce, false, "reply 1 Failed(Busy)"),
+        (Semantics::AtMostOnce, false, "reply 1 Failed(Busy)"),
+    ] {
+        let mut session = session(Limits::default());
+        let mut out = SendBuffer::default();
+        let late = Target::Late { semantics, oneway };
+        let admitted = session.admit(Time::ZERO, &call(1, 1), late, &mut out);
+        assert_eq!(admitted, Ok(Admission::Handled));
+        assert_eq!(written(&mut out), expected, "{semantics}");
+        assert_eq!(session.running(), 0);
+        if semantics == Semantics::AtMostOnce {
+            assert_eq!(admit(&mut session, &call(1, 1)), Ok(handled(expected)), "a repeat");
+        }
+    }
+    let mut session = session(Limits::default());
+    assert_eq!(admit(&mut session, &call(1, 1)), Ok(RUN));
+    complete(&mut session, 1, 5);
+    let mut out = SendBuffer::default();
+    let late = Target::Late { semantics: Semantics::AtMostOnce, oneway: false };
+    session.admit(Time::ZERO, &call(1, 1), late, &mut out).expect("a repeat");
+    assert_eq!(written(&mut out), "reply 1 Ok");
+}
+
+#[test]
 fn two_calls_of_one_number_harm_only_their_sender() {
     let maybe = Target::Method { semantics: Semantics::Maybe, oneway: false, max_reply: None };
     for targets in [[maybe, METHOD], [METHOD, maybe]] {

@@ -1,6 +1,6 @@
 //! Calls under maybe, of which no record is kept.
 
-use super::{Admission, MAX_JUMP, ServerSession, Target};
+use super::{Admission, MAX_JUMP, ServerSession, TOO_LATE, Target};
 use crate::protocol::client::Violation;
 use crate::wire::frame::{self, Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
@@ -20,8 +20,15 @@ impl ServerSession {
             return Ok(Admission::Handled);
         }
         self.max = self.max.max(call.seq);
-        if let Some((code, text)) = self.refusal(call, 0) {
-            if !matches!(target, Target::Method { oneway: true, .. }) {
+        let refused = match target {
+            Target::Late { .. } => Some(TOO_LATE),
+            _ => self.refusal(call, 0),
+        };
+        if let Some((code, text)) = refused {
+            if !matches!(
+                target,
+                Target::Method { oneway: true, .. } | Target::Late { oneway: true, .. }
+            ) {
                 let status = ReplyStatus::Failed(code);
                 out.mark_once();
                 frame::put_reply(call.seq, status, text.as_bytes(), out.small());

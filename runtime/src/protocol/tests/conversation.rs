@@ -115,8 +115,9 @@ impl Conversation {
             oneway: false,
             timeout,
             arguments: b"5",
+            large: None,
         };
-        let key = self.client.start(self.now, &call, &mut self.out).expect("there is room");
+        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.calls.push((method, Some(key)));
         self.take_answers();
     }

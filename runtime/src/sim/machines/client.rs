@@ -293,6 +293,7 @@ impl World {
             oneway: made.task.oneway,
             timeout: made.timeout,
             arguments: &arguments,
+            large: None,
         };
         let end = &mut self.clients[client];
         // What still runs after its caller has gone, or runs again, takes room at the server.
@@ -303,7 +304,7 @@ impl World {
         end.burdened |=
             made.task.oneway || made.task.is_large() || made.timeout.is_some() || runs_again;
         for _ in 0..3 {
-            match end.machine.start(self.now, &new, &mut end.end.out) {
+            match end.machine.start(Some(self.now), &new, &mut end.end.out) {
                 Ok(key) => {
                     self.calls[call as usize].key = Some(key);
                     return self.call_started(call);
@@ -390,7 +391,7 @@ impl World {
         let Some(key) = made.key.filter(|_| !made.ended) else { return Ok(()) };
         let mut body = Vec::new();
         let machine = &mut self.clients[made.client].machine;
-        let Some(answer) = machine.take_or_wait(key, &mut body, |_| Some(call)) else {
+        let Some(answer) = machine.take_or_wait(key, &mut body, &mut None, |_| Some(call)) else {
             return Ok(());
         };
         let error = match answer {

@@ -186,7 +186,7 @@ impl Small {
             late: self.late.clone(),
             boot: self.boot,
             sessions: self.sessions.clone(),
-            cells: self.cells.iter().map(ServerSession::fork).collect(),
+            cells: self.cells.iter().map(ServerSession::clone).collect(),
             present: self.present,
             running: self.running.clone(),
             copies: self.copies.clone(),
@@ -340,8 +340,9 @@ impl Small {
             oneway: false,
             timeout: None,
             arguments: &[],
+            large: None,
         };
-        match self.client.start(NOW, &new, out) {
+        match self.client.start(Some(NOW), &new, out) {
             Ok(key) => self.keys.push(Some(key)),
             Err(_) => return Err(broken("I14", format!("call {number} is not taken"))),
         }

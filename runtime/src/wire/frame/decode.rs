@@ -48,8 +48,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     const CALL: u8 = Kind::Call as u8;
     const REPLY: u8 = Kind::Reply as u8;
     match frame_type >> 3 {
-        CALL => call(flags, body),
-        REPLY => reply(flags, body),
+        CALL => call(flags, body).map(Frame::Call),
+        REPLY => reply(flags, body).map(Frame::Reply),
         _ => {
             let frame = control(flags, &mut body)?;
             if body.rest.is_empty() { Ok(frame) } else { Err(FrameError::Long) }
@@ -68,8 +68,22 @@ pub(crate) fn call_of(frame: &[u8]) -> Option<(Kind, Seq)> {
     Some((kind, seq))
 }
 
+/// The CALL that this frame is, if it is one: what [`decode`] makes of it, without the way through [`Frame`].
 #[inline]
-fn call(flags: u8, mut body: Body<'_>) -> Result<Frame<'_>, FrameError> {
+pub(crate) fn decode_call(bytes: &[u8]) -> Option<Result<Call<'_>, FrameError>> {
+    let (&frame_type, rest) = bytes.split_first()?;
+    (frame_type >> 3 == Kind::Call as u8).then(|| call(frame_type & 7, Body { frame_type, rest }))
+}
+
+/// The REPLY that this frame is, if it is one, as [`decode_call`].
+#[inline]
+pub(crate) fn decode_reply(bytes: &[u8]) -> Option<Result<Reply<'_>, FrameError>> {
+    let (&frame_type, rest) = bytes.split_first()?;
+    (frame_type >> 3 == Kind::Reply as u8).then(|| reply(frame_type & 7, Body { frame_type, rest }))
+}
+
+#[inline]
+fn call(flags: u8, mut body: Body<'_>) -> Result<Call<'_>, FrameError> {
     let seq = body.number()?;
     let back = if flags & 1 != 0 { body.positive()? } else { 0 };
     // Floors and sequence numbers start at 1.
@@ -87,19 +101,11 @@ fn call(flags: u8, mut body: Body<'_>) -> Result<Frame<'_>, FrameError> {
         return Err(FrameError::Number(body.frame_type));
     }
     let arguments = body.rest;
-    Ok(Frame::Call(Call {
-        seq,
-        floor: seq - back,
-        handle,
-        method,
-        deadline_ms,
-        attempt,
-        arguments,
-    }))
+    Ok(Call { seq, floor: seq - back, handle, method, deadline_ms, attempt, arguments })
 }
 
 #[inline]
-fn reply(flags: u8, mut body: Body<'_>) -> Result<Frame<'_>, FrameError> {
+fn reply(flags: u8, mut body: Body<'_>) -> Result<Reply<'_>, FrameError> {
     let seq = body.number()?;
     let status = match flags {
         0 => ReplyStatus::Ok,
@@ -108,7 +114,7 @@ fn reply(flags: u8, mut body: Body<'_>) -> Result<Frame<'_>, FrameError> {
         3 => ReplyStatus::Fenced,
         _ => return Err(FrameError::UnknownType(body.frame_type)),
     };
-    Ok(Frame::Reply(Reply { seq, status, body: body.rest }))
+    Ok(Reply { seq, status, body: body.rest })
 }
 
 fn control<'a>(flags: u8, body: &mut Body<'a>) -> Result<Frame<'a>, FrameError> {

@@ -10,53 +10,45 @@ use crate::wire::varint;
 /// Appends CALL with its arguments.
 #[inline]
 pub(crate) fn put_call(call: &Call<'_>, into: &mut Vec<u8>) {
-    let mut head = Head::default();
-    call_head(call, &mut head);
-    varint::put((head.length + call.arguments.len()) as u64, into);
-    into.extend_from_slice(head.bytes());
+    let head = call_head(call);
+    head.put(call.arguments.len(), into);
     into.extend_from_slice(call.arguments);
 }
 
 /// Type and header of CALL without the arguments: the start of a message that travels in fragments.
 pub(crate) fn call_message_head(call: &Call<'_>) -> Vec<u8> {
-    let mut head = Head::default();
-    call_head(call, &mut head);
-    head.bytes().to_vec()
+    let head = call_head(call);
+    head.into_bytes()
 }
 
 /// Appends REPLY with its body.
 #[inline]
 pub(crate) fn put_reply(seq: Seq, status: ReplyStatus, body: &[u8], into: &mut Vec<u8>) {
-    let mut head = Head::default();
-    reply_head(seq, status, &mut head);
-    varint::put((head.length + body.len()) as u64, into);
-    into.extend_from_slice(head.bytes());
+    let head = reply_head(seq, status);
+    head.put(body.len(), into);
     into.extend_from_slice(body);
 }
 
 /// Type and header of REPLY without the body.
 pub(crate) fn reply_message_head(seq: Seq, status: ReplyStatus) -> Vec<u8> {
-    let mut head = Head::default();
-    reply_head(seq, status, &mut head);
-    head.bytes().to_vec()
+    let head = reply_head(seq, status);
+    head.into_bytes()
 }
 
 /// Appends length, type and header of FRAGMENT; `size` bytes of the message must follow.
 pub(crate) fn put_fragment_head(seq: Seq, part: Part, size: usize, into: &mut Vec<u8>) {
-    let mut head = Head::default();
     let flags = match part {
         Part::First { .. } => 0,
         Part::Middle => 1,
         Part::Last => 2,
         Part::Abort => 3,
     };
-    head.byte(kind(Kind::Fragment, flags));
+    let mut head = Head::of(kind(Kind::Fragment, flags));
     head.number(seq);
     if let Part::First { total } = part {
         head.number(total);
     }
-    varint::put((head.length + size) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(size, into);
 }
 
 /// Appends HELLO.
@@ -168,8 +160,7 @@ pub(crate) fn put_bound(handle: Handle, result: &BoundResult<'_>, into: &mut Vec
 /// [`MAX_ACK_RANGES`](super::MAX_ACK_RANGES) of them. Nothing is appended for none.
 pub(crate) fn put_ack(delay_us: u64, ranges: &[(u64, u64)], into: &mut Vec<u8>) {
     let Some((&(first, next), further)) = ranges.split_first() else { return };
-    let mut head = Head::default();
-    head.byte(kind(Kind::Ack, 0));
+    let mut head = Head::of(kind(Kind::Ack, 0));
     for number in [next - 1, delay_us / ACK_DELAY_UNIT_US, next - 1 - first, further.len() as u64] {
         head.number(number);
     }
@@ -177,8 +168,7 @@ pub(crate) fn put_ack(delay_us: u64, ranges: &[(u64, u64)], into: &mut Vec<u8>) 
     let distances =
         further.iter().zip(above).map(|(&(start, end), above)| [above - end, end - start]);
     let lengths = distances.clone().flatten().map(varint::length);
-    varint::put((head.length + lengths.sum::<usize>()) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(lengths.sum(), into);
     for number in distances.flatten() {
         varint::put(number, into);
     }
@@ -196,13 +186,11 @@ pub(crate) struct PieceHead {
 
 /// Appends length, type and header of PIECE; `size` bytes of the message must follow.
 pub(crate) fn put_piece_head(piece: &PieceHead, size: usize, into: &mut Vec<u8>) {
-    let mut head = Head::default();
-    head.byte(kind(Kind::Piece, u8::from(piece.once) << 1));
+    let mut head = Head::of(kind(Kind::Piece, u8::from(piece.once) << 1));
     for number in [piece.message, piece.seq, piece.offset, piece.total] {
         head.number(number);
     }
-    varint::put((head.length + size) as u64, into);
-    into.extend_from_slice(head.bytes());
+    head.put(size, into);
 }
 
 /// Most bytes of a message that PIECE can carry in `space` bytes with its own length and header; 0 if not one.
@@ -224,39 +212,40 @@ pub(crate) fn put_piece_abort(message: u64, seq: Seq, into: &mut Vec<u8>) {
 }
 
 #[inline]
-fn call_head(call: &Call<'_>, head: &mut Head) {
+fn call_head(call: &Call<'_>) -> Head {
     let back = call.seq - call.floor;
     let units = call.deadline_ms.map(|ms| ms.div_ceil(DEADLINE_UNIT_MS));
     let flags =
         u8::from(back > 0) | u8::from(units.is_some()) << 1 | u8::from(call.attempt > 1) << 2;
-    head.byte(kind(Kind::Call, flags));
+    let mut head = Head::of(kind(Kind::Call, flags));
     head.number(call.seq);
     if back > 0 {
         head.number(back);
     }
-    head.number(u64::from(call.handle));
-    head.number(u64::from(call.method));
+    head.pair(call.handle, call.method);
     if let Some(units) = units {
         head.number(units);
     }
     if call.attempt > 1 {
         head.number(u64::from(call.attempt));
     }
+    head
 }
 
 #[inline]
-fn reply_head(seq: Seq, status: ReplyStatus, head: &mut Head) {
+fn reply_head(seq: Seq, status: ReplyStatus) -> Head {
     let flags = match status {
         ReplyStatus::Ok => 0,
         ReplyStatus::MethodError => 1,
         ReplyStatus::Failed(_) => 2,
         ReplyStatus::Fenced => 3,
     };
-    head.byte(kind(Kind::Reply, flags));
+    let mut head = Head::of(kind(Kind::Reply, flags));
     head.number(seq);
     if let ReplyStatus::Failed(code) = status {
         head.byte(code as u8);
     }
+    head
 }
 
 /// Length, type, and the body that `fill` writes.
@@ -289,44 +278,98 @@ const fn kind(kind: Kind, flags: u8) -> u8 {
     (kind as u8) << 3 | flags
 }
 
-/// A short header on the stack: the length of a frame must be known before its first byte is written.
+/// What stands before the bytes of a frame, whose length must be known before its first byte is written.
+///
+/// It is put together in registers: what is written to memory byte by byte and copied at once makes a processor wait.
 struct Head {
-    space: [u8; HEAD],
+    /// All of it, the first byte lowest, if `long` is empty.
+    short: u128,
     length: usize,
+    /// All of it, if it is longer than [`SHORT`].
+    long: Vec<u8>,
 }
 
-impl Default for Head {
-    #[inline]
-    fn default() -> Head {
-        Head { space: [0; HEAD], length: 0 }
-    }
-}
-
-/// Type, five numbers and an attempt: the longest header. The code of a failure follows one number only.
-const HEAD: usize = 1 + 6 * varint::MAX_LENGTH;
+/// Bytes that a header can have beside the length of a frame, in 16 bytes.
+const SHORT: usize = 16 - LENGTH;
+/// Bytes that the length of a frame takes at most.
+const LENGTH: usize = varint::length(MAX_FRAME as u64);
 
 impl Head {
+    /// The header of a frame of this type.
+    #[inline]
+    fn of(frame_type: u8) -> Head {
+        Head { short: u128::from(frame_type), length: 1, long: Vec::new() }
+    }
+
     #[inline]
     fn byte(&mut self, byte: u8) {
-        self.space[self.length] = byte;
-        self.length += 1;
+        self.push(u64::from(byte), 1);
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self, value: u64) {
-        if value < 0x80 {
-            self.byte(value as u8);
-            return;
+        match varint::word(value) {
+            Some((word, bytes)) => self.push(word, bytes),
+            None => {
+                self.byte(0xff);
+                self.push(value.swap_bytes(), 8);
+            }
         }
-        let (bytes, length) = varint::encode(value);
-        // All bytes of the longest encoding, of which the next number overwrites what is too many: a copy of a fixed
-        // size is two moves, one of `length` bytes a call.
-        self.space[self.length..self.length + varint::MAX_LENGTH].copy_from_slice(&bytes);
-        self.length += length;
     }
 
+    /// Two numbers that are small in most calls.
     #[inline]
-    fn bytes(&self) -> &[u8] {
-        &self.space[..self.length]
+    fn pair(&mut self, first: u32, second: u32) {
+        if first | second < 0x80 {
+            self.push(u64::from(first | second << 8), 2);
+        } else {
+            self.number(u64::from(first));
+            self.number(u64::from(second));
+        }
+    }
+
+    /// Appends so many bytes of `word`, the lowest first.
+    #[inline(always)]
+    fn push(&mut self, word: u64, bytes: usize) {
+        if self.length + bytes > SHORT {
+            return self.push_long(word, bytes);
+        }
+        self.short |= u128::from(word) << (8 * self.length);
+        self.length += bytes;
+    }
+
+    fn push_long(&mut self, word: u64, bytes: usize) {
+        if self.long.is_empty() {
+            self.long.extend_from_slice(&self.short.to_le_bytes()[..self.length]);
+        }
+        self.long.extend_from_slice(&word.to_le_bytes()[..bytes]);
+        self.length += bytes;
+    }
+
+    /// Appends the length of a frame with so many bytes behind the header, and the header.
+    #[inline]
+    fn put(self, body: usize, into: &mut Vec<u8>) {
+        let length = (self.length + body) as u64;
+        match varint::word(length) {
+            Some((word, bytes)) if self.long.is_empty() && bytes <= LENGTH => {
+                let all = self.short << (8 * bytes) | u128::from(word);
+                let end = into.len() + bytes + self.length;
+                // A copy of a fixed size is one move.
+                into.extend_from_slice(&all.to_le_bytes());
+                into.truncate(end);
+            }
+            _ => {
+                varint::put(length, into);
+                into.extend_from_slice(&self.into_bytes());
+            }
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        if self.long.is_empty() {
+            self.short.to_le_bytes()[..self.length].to_vec()
+        } else {
+            self.long
+        }
     }
 }

@@ -5,26 +5,38 @@
 
 use serde::ser::{self, Serialize};
 
+use super::sharing::{self, SHARED};
 use super::{EncodeError, MAX_DEPTH, element_budget, number};
+use crate::wire::body::Shared;
 
 /// Encodes one value into a buffer that the caller lends.
 pub(super) struct Encoder<'a> {
     inner: postcard::Serializer<Output<'a>>,
     depth_left: usize,
     elements: usize,
+    /// Whether a run of bytes may be shared, and the one that is.
+    shares: bool,
+    shared: Option<Box<Shared>>,
 }
 
 impl<'a> Encoder<'a> {
     #[inline]
-    pub(super) fn new(into: &'a mut Vec<u8>) -> Encoder<'a> {
+    pub(super) fn new(into: &'a mut Vec<u8>, shares: bool) -> Encoder<'a> {
         let inner = postcard::Serializer { output: Output { into } };
-        Encoder { inner, depth_left: MAX_DEPTH, elements: 0 }
+        Encoder { inner, depth_left: MAX_DEPTH, elements: 0, shares, shared: None }
+    }
+
+    /// The run of bytes that belongs among the others.
+    #[inline]
+    pub(super) fn take_shared(&mut self) -> Option<Box<Shared>> {
+        self.shared.take()
     }
 
     /// Refuses what the decoder would refuse: more empty elements than the bytes since `start` pay.
     #[inline]
     pub(super) fn check_elements(&self, start: usize) -> Result<(), EncodeError> {
-        let bytes = self.inner.output.into.len().saturating_sub(start);
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.bytes.len());
+        let bytes = self.inner.output.into.len().saturating_sub(start) + shared;
         if self.elements > element_budget(bytes) {
             return Err(EncodeError::new(format_args!(
                 "{} elements in {bytes} bytes are more than a peer accepts",
@@ -171,7 +183,21 @@ impl ser::Serializer for &mut Encoder<'_> {
         serialize_f64(f64);
         serialize_char(char);
         serialize_str(&str);
-        serialize_bytes(&[u8]);
+    }
+
+    #[inline]
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
+        if value.len() >= SHARED
+            && self.shares
+            && self.shared.is_none()
+            && let Some(bytes) = sharing::offered(value)
+        {
+            self.number(value.len() as u64)?;
+            let at = self.inner.output.into.len();
+            self.shared = Some(Box::new(Shared { at, bytes }));
+            return Ok(());
+        }
+        written(ser::Serializer::serialize_bytes(&mut self.inner, value))
     }
 
     #[inline]

@@ -115,8 +115,8 @@ impl SendBuffer {
     /// A message (type and body of a frame) that leaves in pieces, before others that wait.
     pub(crate) fn push_message(&mut self, message: Bytes, once: bool) {
         let seq = call_of(&message).map_or(0, |(_, seq)| seq);
-        let head = Vec::new();
-        self.large.push_front(Large { seq, head, body: message, taken: 0, once, number: None });
+        let (head, body) = (Vec::new(), message.into());
+        self.large.push_front(Large { seq, head, body, taken: 0, once, number: None });
     }
 
     /// The next piece of a large message whose frame takes at most `room` bytes. The oldest messages take turns.
@@ -165,12 +165,12 @@ impl Large {
         if size == 0 || (lead + size < LEAST_PIECE && size < left) {
             return None;
         }
-        let body = self.body.slice(self.taken..self.taken + size);
+        let part = self.taken..self.taken + size;
         let bytes = if lead == 0 {
-            body
+            self.body.slice(part)
         } else {
             let mut bytes = self.head.clone();
-            bytes.extend_from_slice(&body);
+            self.body.copy(part, &mut bytes);
             bytes.into()
         };
         self.taken += size;

@@ -1,6 +1,6 @@
-//! Bare tokio sockets that carry one message in each datagram, one system call for each.
+//! Bare tokio sockets that carry one frame in each datagram, one system call for each.
 
-use farcall_benches::bare::Sizes;
+use farcall_benches::bare::{self, Sizes};
 use farcall_benches::bare_udp;
 use tokio::net::UdpSocket;
 
@@ -37,29 +37,13 @@ impl System for BareUdp {
 
     async fn run(clients: Vec<UdpSocket>, load: Load) -> Outcome {
         let socket = &clients[0];
-        let (request, mut reply) = (vec![1; SMALL.request], vec![0; 1 << 16]);
         if load.depth == 1 {
-            let call = async || {
-                socket.try_send(&request).expect("sent");
-                while socket.try_recv(&mut reply).is_err() {
-                    socket.readable().await.expect("a socket");
-                }
-            };
+            let (request, mut input) = (bare::frame(SMALL.request), vec![0; 1 << 16]);
+            let call = async || bare_udp::round_trip(socket, &request, &mut input).await;
             return one_by_one(load, call).await;
         }
-        let (mut meter, mut done, mut in_flight) = (Meter::new(load), 0, 0);
-        while meter.goes_on(done) {
-            while in_flight < load.depth && socket.try_send(&request).is_ok() {
-                in_flight += 1;
-            }
-            while socket.try_recv(&mut reply).is_ok() {
-                done += 1;
-                in_flight -= 1;
-            }
-            if in_flight == load.depth {
-                socket.readable().await.expect("a socket");
-            }
-        }
+        let mut meter = Meter::new(load);
+        bare_udp::in_flight(socket, SMALL, load.depth, |done| meter.goes_on(done)).await;
         meter.finish()
     }
 

@@ -1,9 +1,10 @@
-//! Bare sockets that carry one message in each datagram, but many datagrams in each system call: the kernel cuts what is
+//! Bare sockets that carry one frame in each datagram, but many datagrams in each system call: the kernel cuts what is
 //! sent and joins what is received.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
+use farcall_benches::bare::{self, Finder};
 use farcall_benches::bare_udp;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
@@ -25,10 +26,14 @@ impl System for BatchedUdp {
         let address = socket.local_addr().expect("an address").to_string();
         tokio::spawn(async move {
             let mut batches = Batches::new(socket);
-            let replies = vec![7; SMALL.reply * MOST];
+            let mut replies = Vec::new();
             loop {
-                let Ok((count, from)) = batches.receive(SMALL.request).await else { return };
-                batches.send(from, &replies[..count * SMALL.reply], SMALL.reply).await;
+                replies.clear();
+                let answer = |piece: &[u8]| {
+                    bare::answer_each(piece, SMALL.reply, &mut replies);
+                };
+                let Ok(from) = batches.receive(answer).await else { return };
+                batches.send(from, &replies, SMALL.reply).await;
             }
         });
         address
@@ -43,11 +48,13 @@ impl System for BatchedUdp {
         let [(socket, address)] =
             <[(UdpSocket, SocketAddr); 1]>::try_from(clients).expect("one connection");
         let mut batches = Batches::new(socket);
-        let requests = vec![1; SMALL.request * load.depth];
+        let requests = bare::frame(SMALL.request).repeat(load.depth);
         let (mut meter, mut done, mut wanted) = (Meter::new(load), 0, load.depth);
         while meter.goes_on(done) {
             batches.send(address, &requests[..wanted * SMALL.request], SMALL.request).await;
-            wanted = batches.receive(SMALL.reply).await.expect("a socket").0;
+            wanted = 0;
+            let count = |piece: &[u8]| wanted += Finder::default().ended(piece);
+            batches.receive(count).await.expect("a socket");
             done += wanted as u64;
         }
         meter.finish()
@@ -61,8 +68,6 @@ impl System for BatchedUdp {
 /// Buffers that one system call fills, and the bytes that the kernel joins in one.
 const SLOTS: usize = 8;
 const SLOT_BYTES: usize = 1 << 16;
-/// Messages that are received at once.
-const MOST: usize = SLOTS * SLOT_BYTES / SMALL.reply;
 
 /// A socket with its buffers.
 struct Batches {
@@ -77,8 +82,8 @@ impl Batches {
         Batches { socket, kernel, slots: vec![vec![0; SLOT_BYTES]; SLOTS] }
     }
 
-    /// How many messages of this size came, and from whom the first.
-    async fn receive(&mut self, size: usize) -> io::Result<(usize, SocketAddr)> {
+    /// Gives what came, in pieces of whole frames; from whom the first of them is.
+    async fn receive(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<SocketAddr> {
         let mut metas = [RecvMeta::default(); SLOTS];
         let (socket, kernel, slots) = (&self.socket, &self.kernel, &mut self.slots);
         let received = socket.async_io(Interest::READABLE, || {
@@ -89,8 +94,10 @@ impl Batches {
             kernel.recv(socket.into(), &mut buffers, &mut metas)
         });
         let filled = received.await?;
-        let bytes: usize = metas[..filled].iter().map(|meta| meta.len).sum();
-        Ok((bytes / size, metas[0].addr))
+        for (slot, meta) in slots.iter().zip(&metas[..filled]) {
+            take(&slot[..meta.len]);
+        }
+        Ok(metas[0].addr)
     }
 
     /// Sends messages of this size.

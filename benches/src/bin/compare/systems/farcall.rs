@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farcall::{Limits, Node, SqliteStore, remote};
@@ -11,11 +12,14 @@ use crate::callers::{self, Caller};
 use crate::load::{Load, Outcome};
 use crate::system::System;
 
+/// What the goals are about.
+pub(crate) const AT_MOST_ONCE: &str = "farcall at-most-once tcp";
+
 /// Connections that are measured of each promise.
 const FEW: usize = 64;
 
 /// Room for 10,000 sessions of one host, and for a mebibyte over UDP.
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         connections: 32_768,
         connections_per_host: 32_768,
@@ -27,7 +31,12 @@ fn limits() -> Limits {
 }
 
 async fn serve(place: &str) -> String {
-    let node = Node::builder().limits(limits()).build();
+    serve_within(limits(), place).await
+}
+
+/// Serves a calculator; its URL.
+pub(crate) async fn serve_within(limits: Limits, place: &str) -> String {
+    let node = Node::builder().limits(limits).build();
     node.registry().bind("calculator", Adder).expect("a free name");
     let listening = node.listen(place).await.expect("a port");
     let url = listening.url("calculator").to_string();
@@ -35,8 +44,12 @@ async fn serve(place: &str) -> String {
     url
 }
 
-async fn connect(url: String) -> CalculatorProxy {
-    let node = Node::builder().limits(limits()).build();
+pub(crate) async fn connect(url: String) -> CalculatorProxy {
+    connect_within(limits(), url).await
+}
+
+async fn connect_within(limits: Limits, url: String) -> CalculatorProxy {
+    let node = Node::builder().limits(limits).build();
     node.lookup(url).await.expect("connected")
 }
 
@@ -50,7 +63,7 @@ macro_rules! promise {
                 self.0.$method(a, b).await.expect("answered")
             }
             async fn echo(&self, bytes: &Bytes) -> usize {
-                self.0.echo(bytes.to_vec()).await.expect("answered").len()
+                self.0.echo(bytes.clone()).await.expect("answered").len()
             }
         }
 
@@ -99,10 +112,38 @@ promise!(
     AtMostOnce,
     add,
     AtMostOnceTcp,
-    "farcall at-most-once tcp",
+    "farcall at-most-once tcp", // AT_MOST_ONCE
     AtMostOnceUdp,
     "farcall at-most-once udp"
 );
+
+/// At most once, by connections that look again before they sleep.
+pub(crate) struct BusyTcp;
+
+/// As long as the docs of the limit say.
+const BUSY: Duration = Duration::from_micros(100);
+
+impl System for BusyTcp {
+    const NAME: &'static str = "farcall busy polling tcp";
+    type Client = AtMostOnce;
+
+    async fn serve() -> String {
+        serve_within(Limits { busy_poll: BUSY, ..limits() }, "tcp://127.0.0.1:0").await
+    }
+
+    async fn connect(url: String) -> AtMostOnce {
+        AtMostOnce(connect_within(Limits { busy_poll: BUSY, ..limits() }, url).await)
+    }
+
+    async fn run(clients: Vec<AtMostOnce>, load: Load) -> Outcome {
+        callers::run(clients, load).await
+    }
+
+    /// Sleep is what it saves, of which there is little if many calls are in flight.
+    fn takes(load: &Load) -> bool {
+        load.connections == 1 && load.depth <= FEW && load.echo.is_none() && load.beside.is_none()
+    }
+}
 
 /// The same sum, in a transaction on each side.
 #[remote(semantics = "exactly_once")]

@@ -3,9 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
+use farcall_benches::bare::{self, Finder};
+
 use crate::load::{Load, Meter, Outcome, one_by_one};
 use crate::system::System;
-use crate::systems::bare_tcp::SMALL;
+use crate::systems::bare_tcp::{head, sizes, sizes_in};
 
 pub(crate) struct StdTcp;
 
@@ -33,22 +35,22 @@ impl System for StdTcp {
 
     async fn run(clients: Vec<TcpStream>, load: Load) -> Outcome {
         let [mut stream] = <[TcpStream; 1]>::try_from(clients).expect("one connection");
-        let requests = vec![1; SMALL.request * load.depth];
-        let mut input = vec![0; 1 << 16];
+        let sizes = sizes(&load);
+        stream.write_all(&head(sizes)).expect("written");
+        let requests = bare::frame(sizes.request).repeat(load.depth);
+        let (mut input, mut replies) = (vec![0; 1 << 16], Finder::default());
         if load.depth == 1 {
             let call = async || {
                 stream.write_all(&requests).expect("written");
-                stream.read_exact(&mut input[..SMALL.reply]).expect("read");
+                while replies.ended(read(&mut stream, &mut input)) == 0 {}
             };
             return one_by_one(load, call).await;
         }
-        let (mut meter, mut received) = (Meter::new(load), 0);
-        let mut wanted = load.depth;
-        while meter.goes_on((received / SMALL.reply) as u64) {
-            stream.write_all(&requests[..wanted * SMALL.request]).expect("written");
-            let before = received / SMALL.reply;
-            received += stream.read(&mut input).expect("read");
-            wanted = received / SMALL.reply - before;
+        let (mut meter, mut done, mut wanted) = (Meter::new(load), 0, load.depth);
+        while meter.goes_on(done) {
+            stream.write_all(&requests[..wanted * sizes.request]).expect("written");
+            wanted = replies.ended(read(&mut stream, &mut input));
+            done += wanted as u64;
         }
         meter.finish()
     }
@@ -59,16 +61,29 @@ impl System for StdTcp {
     }
 }
 
+fn read<'a>(stream: &mut TcpStream, input: &'a mut [u8]) -> &'a [u8] {
+    let count = stream.read(input).expect("read");
+    assert_ne!(count, 0, "the server closed");
+    &input[..count]
+}
+
 fn answer(mut stream: TcpStream) {
     stream.set_nodelay(true).expect("a socket");
+    let mut head = [0; 8];
+    if stream.read_exact(&mut head).is_err() {
+        return;
+    }
+    let sizes = sizes_in(head);
     let (mut input, mut waiting) = (vec![0; 1 << 16], 0);
-    let replies = vec![7; 1 << 16];
-    while let Ok(count @ 1..) = stream.read(&mut input) {
+    let mut replies = Vec::new();
+    while let Ok(count @ 1..) = stream.read(&mut input[waiting..]) {
         waiting += count;
-        let replied = waiting / SMALL.request * SMALL.reply;
-        waiting %= SMALL.request;
-        if stream.write_all(&replies[..replied]).is_err() {
+        let read = bare::answer_each(&input[..waiting], sizes.reply, &mut replies);
+        input.copy_within(read..waiting, 0);
+        waiting -= read;
+        if stream.write_all(&replies).is_err() {
             return;
         }
+        replies.clear();
     }
 }

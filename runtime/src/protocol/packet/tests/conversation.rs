@@ -93,8 +93,9 @@ impl Talk {
             oneway: false,
             timeout: Some(Duration::from_secs(1)),
             arguments: b"5",
+            large: None,
         };
-        let key = self.client.start(self.now, &call, &mut self.out).expect("there is room");
+        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.call = Some(key);
     }
 

@@ -439,8 +439,9 @@ fn what_a_stranger_says_to_a_client_ends_no_call() {
         oneway: false,
         timeout: None,
         arguments: b"",
+        large: None,
     };
-    client.start(Time::ZERO, &call, &mut out).expect("there is room");
+    client.start(Some(Time::ZERO), &call, &mut out).expect("there is room");
     let mut hear = |put: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = Vec::new();
         put(&mut bytes);

@@ -114,8 +114,9 @@ impl World {
             oneway: false,
             timeout: None,
             arguments: &vec![7; bytes],
+            large: None,
         };
-        let key = self.client.start(self.now, &call, &mut self.out).expect("there is room");
+        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
         self.calls.push(Some(key));
     }
 

@@ -1,0 +1,207 @@
+//! Frames that came and were not handled yet, and since when they wait.
+//!
+//! A connection reads on while its frames wait, so that it knows for how long they do: what waits in the kernel has no
+//! age. Calls that waited for too long are refused, which takes a fraction of the time that they would run for, so that a
+//! server that is asked for more than it can do does what is still of use.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::driver::clock::Clock;
+use crate::time::Time;
+use crate::wire::frame::FrameError;
+
+/// What was read and not handled.
+#[derive(Default)]
+pub(super) struct Backlog {
+    reads: VecDeque<Frames>,
+    bytes: usize,
+    /// What comes next is no frame.
+    broken: Option<FrameError>,
+}
+
+/// The complete frames of one read.
+pub(super) struct Frames {
+    pub(super) bytes: Bytes,
+    /// So far they were handled.
+    pub(super) done: usize,
+    pub(super) came: Time,
+}
+
+impl Backlog {
+    /// Frames came, and behind them perhaps something that is none.
+    #[inline]
+    pub(super) fn push(&mut self, frames: Bytes, result: Result<(), FrameError>, came: Time) {
+        self.put_back(Frames { bytes: frames, done: 0, came }, VecDeque::push_back);
+        self.broken = result.err();
+    }
+
+    /// What came first.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Frames> {
+        let frames = self.reads.pop_front()?;
+        self.bytes -= frames.bytes.len();
+        Some(frames)
+    }
+
+    /// What was popped is not handled yet.
+    pub(super) fn unpop(&mut self, frames: Frames) {
+        self.put_back(frames, VecDeque::push_front);
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+
+    /// Whether more may be read while this waits.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < MOST_AHEAD && self.broken.is_none()
+    }
+
+    /// What came behind the last frame and is none, when all frames are handled.
+    #[inline]
+    pub(super) fn take_broken(&mut self) -> Option<FrameError> {
+        self.broken.take()
+    }
+
+    #[inline]
+    fn put_back(&mut self, frames: Frames, put: impl FnOnce(&mut VecDeque<Frames>, Frames)) {
+        if frames.done < frames.bytes.len() {
+            self.bytes += frames.bytes.len();
+            put(&mut self.reads, frames);
+        }
+    }
+}
+
+/// How long handlers run in place, one after the other, before their answers leave and others get a turn.
+pub(super) struct Turn {
+    pub(super) now: Time,
+    until: Time,
+    pace: Pace,
+}
+
+/// After how many frames the clock is looked at: few where handlers take long.
+#[derive(Clone, Copy)]
+pub(super) struct Pace {
+    frames: u32,
+    left: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { frames: MOST_PER_LOOK, left: MOST_PER_LOOK }
+    }
+}
+
+impl Turn {
+    /// Begins now, at the pace of the one before.
+    #[inline]
+    pub(super) fn new(now: Time, pace: Pace) -> Turn {
+        Turn { now, until: now + LONGEST_TURN, pace }
+    }
+
+    /// A frame was handled; whether the turn is over.
+    #[inline]
+    pub(super) fn is_over(&mut self, clock: &Clock) -> bool {
+        self.pace.left -= 1;
+        if self.pace.left > 0 {
+            return false;
+        }
+        let now = clock.now();
+        let frames = if now.since(self.now) > LONG_LOOK {
+            (self.pace.frames / 4).max(1)
+        } else {
+            (self.pace.frames * 2).min(MOST_PER_LOOK)
+        };
+        (self.now, self.pace) = (now, Pace { frames, left: frames });
+        now >= self.until
+    }
+
+    /// For the next turn.
+    #[inline]
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+}
+
+/// Whether a call that has waited here so long is not to begin any more, of which the caller had so much time left when
+/// it was sent: what is left must suffice for the method, for its answer, and for the caller to be told if it does not.
+#[inline]
+pub(super) fn is_too_late(waited: Duration, left: Duration) -> bool {
+    waited > left / 2
+}
+
+/// Bytes of frames that are read ahead at most.
+const MOST_AHEAD: usize = 256 << 10;
+const LONGEST_TURN: Duration = Duration::from_millis(1);
+/// Frames between two looks at the clock at most, and what is a long time between them.
+const MOST_PER_LOOK: u32 = 16;
+const LONG_LOOK: Duration = Duration::from_micros(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(bytes: &'static [u8]) -> Bytes {
+        Bytes::from_static(bytes)
+    }
+
+    #[test]
+    fn what_is_put_back_comes_first_and_keeps_its_age() {
+        let (early, late) = (Time::ZERO, Time::ZERO + Duration::from_secs(1));
+        let mut backlog = Backlog::default();
+        backlog.push(frames(b"ab"), Ok(()), early);
+        backlog.push(frames(b"cd"), Ok(()), late);
+        let mut first = backlog.pop().expect("it came");
+        first.done = 1;
+        backlog.unpop(first);
+        let ages: Vec<_> =
+            std::iter::from_fn(|| backlog.pop()).map(|read| (read.done, read.came)).collect();
+        assert_eq!(ages, [(1, early), (0, late)]);
+        assert!(backlog.is_empty() && backlog.has_room());
+    }
+
+    #[test]
+    fn a_call_begins_while_more_than_half_of_its_time_is_left() {
+        let ms = Duration::from_millis;
+        assert!(!is_too_late(ms(5), ms(10)));
+        assert!(is_too_late(ms(6), ms(10)));
+        assert!(!is_too_late(Duration::ZERO, Duration::ZERO), "that is for the session to say");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_when_its_time_is_over_and_slow_handlers_are_watched_closely() {
+        let clock = Clock::new();
+        let mut turn = Turn::new(clock.now(), Pace::default());
+        let mut frames = 0;
+        while !turn.is_over(&clock) {
+            frames += 1;
+            tokio::time::advance(Duration::from_micros(300)).await;
+        }
+        assert_eq!(frames, MOST_PER_LOOK - 1, "it had no reason to look before");
+        let mut turn = Turn::new(clock.now(), turn.pace());
+        let mut frames = 0;
+        while !turn.is_over(&clock) {
+            frames += 1;
+            tokio::time::advance(Duration::from_micros(300)).await;
+        }
+        assert!(frames <= 6, "{frames} times 0.3 ms");
+    }
+
+    #[test]
+    fn little_is_read_ahead_and_nothing_behind_what_is_no_frame() {
+        let mut backlog = Backlog::default();
+        let most = Bytes::from(vec![0; MOST_AHEAD]);
+        backlog.push(most, Ok(()), Time::ZERO);
+        assert!(!backlog.has_room());
+        assert!(backlog.pop().is_some() && backlog.has_room());
+        backlog.push(Bytes::new(), Err(FrameError::Short), Time::ZERO);
+        assert!(backlog.is_empty() && !backlog.has_room());
+        assert_eq!(backlog.take_broken(), Some(FrameError::Short));
+    }
+}
