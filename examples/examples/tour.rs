@@ -25,6 +25,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use farcall::Replies;
 use farcall_examples::report::Report;
 use farcall_examples::screen::Screen;
 use farcall_tests::service::Transport;
@@ -33,7 +34,7 @@ use tokio::time::Instant;
 
 use experiment::Findings;
 use server::Server;
-use shop::ShopProxy;
+use shop::{ShopGroup, ShopProxy};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -128,6 +129,15 @@ async fn calls(screen: &Screen, server: &Server) -> Result<(), Box<dyn Error>> {
     let sent = |_: &_| "sent, not waited for".to_owned();
     let pending = shown!(screen, shop.pay(3).start().await?, sent);
     shown!(screen, pending.await?, paid);
+
+    let urls = [Transport::Tcp, Transport::Udp].map(|transport| server.url(transport));
+    let shops: ShopGroup = farcall::group(urls).await?;
+    let first = |replies: &Replies<shop::Receipt>| {
+        let receipts = replies.accepted().map(|(_, receipt)| receipt.call).next();
+        format!("receipt {}, first of {} members", receipts.unwrap_or(0), replies.len())
+    };
+    let replies = shown!(screen, shops.price(4).first().await, first);
+    replies.require()?;
     Ok(())
 }
 

@@ -155,7 +155,7 @@ impl Node {
 }
 
 impl Discovery {
-    fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Reach {
         Reach { interface: self.interface, index: self.interface_index, ttl: self.ttl }
     }
 }
@@ -250,7 +250,7 @@ impl Question {
 }
 
 /// The address of a group, which is a number: a name would be that of one host.
-fn group_address(url: &Url) -> Result<SocketAddr, AddressError> {
+pub(crate) fn group_address(url: &Url) -> Result<SocketAddr, AddressError> {
     match url.address() {
         Address::Udp(HostPort { host: Host::Ip(ip), port }) => Ok(SocketAddr::new(*ip, *port)),
         other => Err(AddressError::BadHost {

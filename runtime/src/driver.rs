@@ -4,6 +4,7 @@
 //! at once. Only here is a clock read, a task spawned, a random number drawn.
 
 pub(crate) mod announce;
+pub(crate) mod bundle;
 mod busy;
 pub(crate) mod clock;
 pub(crate) mod connection;

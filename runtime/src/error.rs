@@ -59,6 +59,12 @@ pub enum CallError<E = Infallible> {
         /// What the encoder said.
         reason: Box<str>,
     },
+    /// A group that is reached by broadcast is for methods that are *maybe* or *at least once*; this one promises more. It
+    /// did not run.
+    NotForBroadcast {
+        /// The method.
+        method: &'static str,
+    },
     /// `try_start` found the send buffer or the window of calls in flight full. It did not run; wait with `start().await`.
     BufferFull,
     /// A call that parks its thread was used inside an async task, where it would stop the runtime; use `.await`.
@@ -239,6 +245,7 @@ impl<E> CallError<E> {
             | CallError::TooLarge { .. }
             | CallError::NotEncoded { .. }
             | CallError::BufferFull
+            | CallError::NotForBroadcast { .. }
             | CallError::NoStore
             | CallError::NotDurable { .. }
             | CallError::CallInsideTransaction
@@ -302,6 +309,7 @@ impl<E> CallError<E> {
             CallError::BufferFull => CallError::BufferFull,
             CallError::BlockingInAsync { execution } => CallError::BlockingInAsync { execution },
             CallError::Unreachable { peer, source } => CallError::Unreachable { peer, source },
+            CallError::NotForBroadcast { method } => CallError::NotForBroadcast { method },
             CallError::NoStore => CallError::NoStore,
             CallError::NotDurable { method } => CallError::NotDurable { method },
             CallError::CallInsideTransaction => CallError::CallInsideTransaction,
@@ -375,6 +383,9 @@ impl<E> fmt::Display for CallError<E> {
             }
             CallError::Unreachable { peer, .. } => {
                 write!(f, "no connection to {peer}, nothing was sent")
+            }
+            CallError::NotForBroadcast { method } => {
+                write!(f, "`{method}` promises too much for a broadcast, which is for maybe and at_least_once")
             }
             CallError::NoStore => f.write_str(
                 "an exactly-once call needs a store on this node; give it one with `Node::builder().store(…)`",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::packet::pieces::{Gathered, PieceLimits, Pieces};
 use crate::time::Time;
+use crate::wire::bundle::{self, Bundle};
 use crate::wire::datagram::{self, Data, Datagram};
 #[cfg(feature = "sqlite")]
 use crate::wire::durable::{Stamp, Word};
@@ -121,11 +122,24 @@ pub fn datagram(bytes: &[u8]) {
     datagram::seal(0, &mut summed);
     one_datagram(&summed);
     one_seek(&summed);
+    one_bundle(&summed);
     // A question has one length only.
     let mut filled = bytes.to_vec();
     filled.resize(SEEK_SIZE - datagram::SUM, 0);
     datagram::seal(0, &mut filled);
     one_seek(&filled);
+}
+
+/// Whatever a bundle holds can be bundled again, and is then no longer than before.
+fn one_bundle(bytes: &[u8]) {
+    let Ok(bundle) = Bundle::decode(bytes) else { return };
+    let datagrams: Vec<Vec<u8>> = bundle.datagrams().map(|(_, datagram)| datagram).collect();
+    assert!(datagrams.iter().all(|datagram| bundle::fits(datagram)));
+    let again = bundle::encode(&datagrams);
+    assert!(again.len() <= bytes.len(), "what is the same is there once");
+    let again = Bundle::decode(&again).map(|bundle| bundle.datagrams().collect::<Vec<_>>());
+    let before: Vec<_> = bundle.datagrams().collect();
+    assert_eq!(again, Ok(before));
 }
 
 fn one_seek(bytes: &[u8]) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::address::{IntoUrl, Url};
 use crate::call::Remote;
 use crate::dispatch::Interface;
+use crate::driver::bundle::Multicast;
 use crate::driver::lock;
 use crate::error::{CallError, Refusal};
 use crate::node::Node;
@@ -18,11 +19,13 @@ use crate::proxy::Proxy;
 use crate::semantics::Execution;
 
 mod call;
+mod multicast;
 mod replies;
 mod round;
 mod wakes;
 
 pub use call::{Gather, GroupCall};
+use multicast::Reach;
 pub use replies::{Outcome, Replies, Reply, Unmet};
 
 /// Objects of one interface that are called together: implemented by `#[remote]` for each `…Group`.
@@ -104,6 +107,10 @@ struct Shared {
     node: Node,
     /// Replaced as a whole: a call keeps the members of its moment.
     present: Mutex<Arc<[Present]>>,
+    /// How calls leave in one datagram.
+    multicast: Option<Arc<Multicast>>,
+    /// Whether that is a broadcast, which is not for every method.
+    broadcast: bool,
 }
 
 /// A member, and the way to it.
@@ -111,12 +118,13 @@ struct Shared {
 struct Present {
     member: Member,
     remote: Remote,
+    reach: Arc<Reach>,
 }
 
 impl Members {
-    fn new(node: Node) -> Members {
+    fn new(node: Node, multicast: Option<Arc<Multicast>>, broadcast: bool) -> Members {
         let present = Mutex::new(Arc::from([]));
-        Members { shared: Arc::new(Shared { node, present }), timeout: None }
+        Members { shared: Arc::new(Shared { node, present, multicast, broadcast }), timeout: None }
     }
 
     fn add<P: Proxy>(&self, url: impl IntoUrl) -> Result<Member, CallError> {
@@ -132,7 +140,7 @@ impl Members {
             let detail = format!("a group has at most {limit} members").into();
             return Err(CallError::Busy(Refusal { detail, execution: Execution::NotExecuted }));
         }
-        let added = Present { member: member.clone(), remote };
+        let added = Present { member: member.clone(), remote, reach: Arc::default() };
         *present = present.iter().cloned().chain([added]).collect();
         Ok(member)
     }
@@ -165,7 +173,7 @@ impl Node {
         &self,
         urls: impl IntoIterator<Item = impl IntoUrl>,
     ) -> Result<G, CallError> {
-        let group = G::from_members(Members::new(self.clone()));
+        let group = G::from_members(Members::new(self.clone(), None, false));
         for url in urls {
             group.add(url)?;
         }

@@ -195,7 +195,8 @@
 //! ```
 //!
 //! Members need not be named: [`Node::announce`] lets the objects of a node be found at the address of a multicast group or
-//! by broadcast, and [`Node::discover`] streams those that answer.
+//! by broadcast, and [`Node::discover`] streams those that answer. [`Node::multicast`] makes a group of them, whose calls
+//! leave in one datagram.
 //!
 //! # Messages
 //!

@@ -1,6 +1,7 @@
 //! Datagrams, frames and payloads as bytes. Knows nothing of calls, sessions or sockets.
 
 pub(crate) mod body;
+pub(crate) mod bundle;
 pub(crate) mod datagram;
 #[cfg(feature = "sqlite")]
 pub(crate) mod durable;

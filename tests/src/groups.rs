@@ -221,7 +221,7 @@ impl Scene {
                 Err(_) => panic!("I14: a call to the group does not end on a healthy network"),
             }
         }
-        self.world.settle(Duration::from_secs(5)).await;
+        self.world.settle(Duration::from_secs(3)).await;
         self.look_back()
     }
 
@@ -509,6 +509,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Tasks that call at the same time.
 const CALLERS: u64 = 2;
 /// Calls of each.
-const CALLS: u64 = 4;
+const CALLS: u64 = 3;
 /// Things that happen to the members.
 const TROUBLES: usize = 4;

@@ -197,7 +197,7 @@ async fn a_quorum_of_more_than_there_are_sends_nothing() {
 #[tokio::test]
 async fn a_member_that_is_silent_until_the_deadline_is_an_entry_that_says_so() {
     let bank = bank(&[Answer, Hold, Answer]).await;
-    let until = Instant::now() + Duration::from_millis(150);
+    let until = Instant::now() + Duration::from_millis(1500);
     let replies = within("the deadline", bank.desks.number().until(until)).await;
     assert!(replies.is_met(), "it asked for what comes");
     let silent: Vec<_> = replies.iter().filter(|reply| reply.is_silent()).collect();

@@ -5,13 +5,36 @@ use std::task::Context;
 use std::time::Duration;
 
 use super::{Call, Remote};
+use crate::driver::bundle::Share;
 use crate::id::Boot;
 use crate::pending::DRIVER_GRACE;
+use crate::semantics::Semantics;
 
 impl Remote {
     /// What calls reach now: an object of this name, at this run of its server. Nothing before there is a session.
     pub(crate) fn reached(&self) -> Option<(Boot, Arc<str>)> {
         Some((self.target.link.boot()?, self.target.object.clone()))
+    }
+
+    /// What the method at this position is called and promises.
+    pub(crate) fn promise(&self, method: usize) -> Option<(&'static str, Semantics)> {
+        let method = self.target.descriptor.methods.get(method)?;
+        Some((method.name, method.semantics))
+    }
+
+    /// Whether the object was looked up, or why it cannot be is known; the task is woken when it is.
+    pub(crate) fn poll_bound(&self, cx: &mut Context<'_>) -> bool {
+        self.target.link.poll_bound(self.target.handle, cx)
+    }
+
+    /// Gives the next datagram that goes to the object's server to this share.
+    pub(crate) fn share(&self, share: Share) {
+        self.target.link.share(share);
+    }
+
+    /// Datagrams to the server with something that was sent before; nothing if there is no link over datagrams.
+    pub(crate) fn resent(&self) -> Option<u64> {
+        self.target.link.resent()
     }
 }
 

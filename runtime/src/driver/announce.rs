@@ -1,4 +1,5 @@
-//! A member of a group: hears who seeks an object, and answers if this node has it.
+//! A member of a group: hears who seeks an object, and answers if this node has it; and takes the bundles in which calls
+//! to many members travel.
 //!
 //! Answers are spread over the time that the asker allows, so that many members do not answer at once, and few wait at a
 //! time, so that many questions do not make a storm. An answer is never larger than its question and goes no further than
@@ -16,7 +17,8 @@ use crate::address::{Address, Host};
 use crate::context::Flag;
 use crate::id::{Boot, NodeId};
 use crate::transport::multicast::{self, Reach};
-use crate::wire::seek::{Here, MOST_WAYS, SEEK_SIZE, Seek, Way, WayKind};
+use crate::wire::bundle::Bundle;
+use crate::wire::seek::{Here, MOST_WAYS, Seek, Way, WayKind};
 
 /// What a member asks of its node.
 pub(crate) trait Member: Send + Sync {
@@ -25,6 +27,9 @@ pub(crate) trait Member: Send + Sync {
 
     /// Where the node listens.
     fn listens(&self) -> Vec<Address>;
+
+    /// Takes datagrams of links, which came in a bundle.
+    fn inject(&self, datagrams: &[(u64, Vec<u8>)]);
 
     /// A random number.
     fn draw(&self) -> u64;
@@ -46,7 +51,7 @@ pub(crate) async fn run(
     closing: Arc<Flag>,
 ) {
     let answering = Arc::new(Semaphore::new(MOST_ANSWERS));
-    let mut bytes = [0; SEEK_SIZE * 2];
+    let mut bytes = vec![0; LARGEST];
     loop {
         let arrival = unless(closing.wait(), socket.recv_from(&mut bytes)).await;
         let Some(received) = arrival else { return };
@@ -55,8 +60,13 @@ pub(crate) async fn run(
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Ok(seek) = Seek::decode(&bytes[..length]) else { continue };
         let Some(member) = node.upgrade() else { return };
+        if let Ok(bundle) = Bundle::decode(&bytes[..length]) {
+            let datagrams: Vec<_> = bundle.datagrams().collect();
+            member.inject(&datagrams);
+            continue;
+        }
+        let Ok(seek) = Seek::decode(&bytes[..length]) else { continue };
         if !member.has(seek.object, seek.interface) {
             continue;
         }
@@ -115,6 +125,8 @@ fn answer(
     (!here.ways.is_empty()).then(|| (from.unwrap_or(any), here.encode()))
 }
 
+/// Bytes of a datagram, at most: what UDP carries.
+const LARGEST: usize = 65_535;
 /// Answers that wait at a time.
 const MOST_ANSWERS: usize = 64;
 /// Longest time over which answers are spread.

@@ -2,6 +2,7 @@
 
 pub(super) mod client;
 mod doorbell;
+pub(super) mod injected;
 mod outbox;
 pub(super) mod server;
 mod server_link;

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::bundle::Share;
 use super::clock::Clock;
 use super::datagram::Sockets;
 use super::lock;
 use crate::dispatch::Status;
 use crate::error::CallError;
-use crate::id::{Boot, Handle};
+use crate::id::Handle;
 use crate::limits::Limits;
 use crate::protocol::client::{
     Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted,
@@ -24,6 +25,8 @@ use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
 use crate::wire::body::Body;
 use crate::wire::send_buffer::SendBuffer;
+
+mod member;
 
 /// All calls of a node to one server.
 pub(crate) struct Link {
@@ -50,6 +53,8 @@ pub(super) struct State {
     pub(super) settled: bool,
     /// Of this link's sockets for datagrams.
     pub(super) sockets: Sockets,
+    /// What the next datagram is given to.
+    pub(super) share: Option<Share>,
 }
 
 /// Whether the link goes on.
@@ -112,6 +117,7 @@ impl Link {
             killed: false,
             settled: true,
             sockets: Sockets::default(),
+            share: None,
         };
         Link { state: Mutex::new(state), limits, clock }
     }
@@ -291,11 +297,6 @@ impl Link {
             Poll::Pending
         })
         .await;
-    }
-
-    /// The run of the server that the session is of, if there is one.
-    pub(crate) fn boot(&self) -> Option<Boot> {
-        lock(&self.state).client.session().map(|(boot, _)| boot)
     }
 
     /// Calls that are not finished.

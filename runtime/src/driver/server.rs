@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::datagram::injected::Injected;
 use super::datagram::{self, Sockets};
 #[cfg(feature = "sqlite")]
 use super::durable::NodeStore;
@@ -55,6 +56,8 @@ pub(crate) struct Server {
     /// Sockets for datagrams that the server listens at.
     pub(super) sockets: Mutex<Sockets>,
     pub(super) open_sockets: AtomicUsize,
+    /// Where what came for the links of these sockets by another way is put.
+    pub(super) injected: Mutex<Vec<Weak<Injected>>>,
     /// Tells listeners to stop, and who waits for the end to look again.
     pub(super) changed: Notify,
 }
@@ -98,6 +101,7 @@ impl Server {
             handlers: Mutex::default(),
             sockets: Mutex::default(),
             open_sockets: AtomicUsize::new(0),
+            injected: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -122,6 +126,15 @@ impl Server {
         };
         runtime.spawn(sweep(Arc::downgrade(self)));
         Ok(bound)
+    }
+
+    /// Datagrams of links that came in a bundle: each is for the socket that has the link, if one does.
+    pub(crate) fn inject(&self, datagrams: &[(u64, Vec<u8>)]) {
+        let mut injected = lock(&self.injected);
+        injected.retain(|socket| socket.strong_count() > 0);
+        let sockets: Vec<_> = injected.iter().filter_map(Weak::upgrade).collect();
+        drop(injected);
+        sockets.iter().for_each(|socket| socket.add(datagrams));
     }
 
     /// Begins nothing new, lets what runs end and be answered, for at most `grace`; then ends every connection.

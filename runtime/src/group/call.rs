@@ -11,16 +11,18 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
+use super::multicast::bundle;
 use super::replies::Replies;
 use super::round::{Accept, Rest, Round};
 use super::{Member, Members, Present};
 use crate::blocking::{block_on, in_async_task};
-use crate::call::{Call, Remote};
+use crate::call::{Call, Remote, with_buffer};
+use crate::driver::bundle::Multicast;
 use crate::error::CallError;
 use crate::private::MethodFailure;
 use crate::protocol::group::Needed;
-use crate::semantics::Execution;
-use crate::wire::payload::DecodeError;
+use crate::semantics::{Execution, Semantics};
+use crate::wire::payload::{self, DecodeError};
 
 /// A method called at all members of a group: say how many answers are needed, then await it.
 ///
@@ -61,6 +63,8 @@ use crate::wire::payload::DecodeError;
 #[must_use = "nothing is called before a policy is chosen and awaited"]
 pub struct GroupCall<A, T, E = Infallible> {
     present: Arc<[Present]>,
+    multicast: Option<Arc<Multicast>>,
+    broadcast: bool,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     excluded: Vec<Member>,
@@ -117,6 +121,8 @@ impl<A, T, E> GroupCall<A, T, E> {
     {
         GroupCall {
             present: members.present(),
+            multicast: members.shared.multicast.clone(),
+            broadcast: members.shared.broadcast,
             timeout: members.timeout,
             deadline: None,
             excluded: Vec::new(),
@@ -206,6 +212,15 @@ impl<A: Serialize, T, E> GroupCall<A, T, E> {
         let all = cfg_canary!("excluded_members_are_called");
         let called =
             self.present.iter().filter(|there| all || !self.excluded.contains(&there.member));
+        let refused = self.refused();
+        if let Some(multicast) = &self.multicast
+            && refused.is_none()
+        {
+            let bytes = with_buffer(|buffer| {
+                payload::encode(&*self.arguments, buffer).map_or(usize::MAX, |()| buffer.len())
+            });
+            bundle(multicast, called.clone(), bytes);
+        }
         let calls = called.map(|there| {
             let arguments = Shared(Arc::clone(&self.arguments));
             let call = (self.make)(&there.remote, self.method, arguments, self.decode);
@@ -218,7 +233,18 @@ impl<A: Serialize, T, E> GroupCall<A, T, E> {
         });
         // What is not waited for is not cancelled either.
         let rest = if needed == Needed::Nobody { Rest::GoesOn } else { self.rest };
-        Round::new(needed, calls.collect(), self.accept.clone(), rest)
+        let round = Round::new(needed, calls.collect(), self.accept.clone(), rest);
+        match refused {
+            None => round,
+            Some(method) => round.map(|_| Err(CallError::NotForBroadcast { method })),
+        }
+    }
+
+    /// The method, if it promises more than a broadcast is for.
+    fn refused(&self) -> Option<&'static str> {
+        let first = self.present.first().filter(|_| self.broadcast)?;
+        let (method, semantics) = first.remote.promise(self.method)?;
+        (semantics > Semantics::AtLeastOnce).then_some(method)
     }
 }
 

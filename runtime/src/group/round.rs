@@ -79,7 +79,7 @@ impl<F: Leave<T, E>, T, E> Round<F, T, E> {
     ) -> Round<F, T, E> {
         let wakes = Wakes::new(calls.len());
         let votes = Votes::new(needed, calls.len());
-        let slot = |(number, (Present { member, remote }, call)): (usize, (Present, F))| {
+        let slot = |(number, (Present { member, remote, .. }, call)): (usize, (Present, F))| {
             let waker = wakes.waker(number);
             Slot { member, remote, waker, call: Some(call), begun: false }
         };

@@ -1,6 +1,7 @@
 //! What groups, mailboxes and those who seek objects ask of their node.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use tokio::net::UdpSocket;
@@ -9,9 +10,12 @@ use super::{Inner, Node};
 use crate::address::Address;
 use crate::context::Flag;
 use crate::driver::announce::{self, Identity, Member};
+use crate::driver::bundle::Multicast;
 use crate::driver::lock;
+use crate::error::CallError;
 use crate::limits::Limits;
-use crate::transport::multicast::Reach;
+use crate::semantics::Execution;
+use crate::transport::multicast::{self, Reach};
 use crate::transport::no_such_kind;
 
 impl Node {
@@ -38,6 +42,30 @@ impl Node {
         if self.inner.network.has_groups() { Ok(()) } else { Err(no_such_kind()) }
     }
 
+    /// How calls to a group leave in one datagram.
+    ///
+    /// # Errors
+    /// [`CallError::Unreachable`] if the system gives no socket, [`CallError::Closed`] if there is no runtime.
+    pub(crate) fn multicast_socket(
+        &self,
+        group: SocketAddr,
+        reach: Reach,
+    ) -> Result<Arc<Multicast>, CallError> {
+        let closed = CallError::Closed { execution: Execution::NotExecuted };
+        let runtime = self.runtime().ok_or(closed)?;
+        let _entered = runtime.enter();
+        let any: IpAddr = match group {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = multicast::ask(any, reach).map_err(|error| CallError::Unreachable {
+            peer: format!("udp://{group}").into(),
+            source: Arc::new(error),
+        })?;
+        let datagram = self.limits().datagram;
+        Ok(Arc::new(Multicast::new(socket, group, datagram, runtime.clone())))
+    }
+
     /// Answers those who seek objects at this socket, until the node is shut down.
     pub(crate) fn answer(&self, socket: UdpSocket, reach: Reach) {
         let identity = Identity { node: self.id(), boot: self.boot() };
@@ -56,6 +84,10 @@ impl Member for Inner {
 
     fn listens(&self) -> Vec<Address> {
         lock(&self.listening).clone()
+    }
+
+    fn inject(&self, datagrams: &[(u64, Vec<u8>)]) {
+        self.server.inject(datagrams);
     }
 
     fn draw(&self) -> u64 {

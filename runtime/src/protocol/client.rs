@@ -349,7 +349,6 @@ impl<W> Client<W> {
     }
 
     /// Whether its frames travel in datagrams.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn is_over_datagrams(&self) -> bool {
         self.config.datagrams
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Traffic;
 use super::outbox::Outbox;
+use crate::driver::bundle::Share;
 use crate::driver::busy::BusyPoll;
 use crate::driver::connection::{closed, invalid};
 use crate::driver::link::{Link, Phase, State};
@@ -33,6 +34,8 @@ pub(in crate::driver) struct Exchange<'a> {
     yielded: bool,
     /// Since when the link is closing.
     closing: Option<Time>,
+    /// A datagram for a bundle.
+    shared: Option<(Share, Vec<u8>)>,
 }
 
 /// How a link ended.
@@ -78,6 +81,7 @@ impl<'a> Exchange<'a> {
             woken: Vec::new(),
             yielded: false,
             closing: None,
+            shared: None,
         }
     }
 
@@ -164,6 +168,14 @@ impl<'a> Exchange<'a> {
 
     /// Sends what waits. Whether the socket is full.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if let Some((share, datagram)) = self.shared.take()
+            && let Err(datagram) = share.give(datagram)
+        {
+            self.outbox.put(|into| {
+                into.extend_from_slice(&datagram);
+                Some(Route::default())
+            });
+        }
         loop {
             match self.outbox.poll_send(cx, &mut *self.socket) {
                 Poll::Ready(Ok(())) => return Ok(false),
@@ -182,7 +194,7 @@ impl<'a> Exchange<'a> {
         if state.killed {
             return Err(End::Lost(io::ErrorKind::ConnectionAborted.into()));
         }
-        let State { client, out, phase, .. } = &mut *state;
+        let State { client, out, phase, share, .. } = &mut *state;
         client.tick(now);
         if self.end.next_timeout(client) <= now
             && let Err(ended) = self.end.handle_timeout(now, client, out)
@@ -206,6 +218,12 @@ impl<'a> Exchange<'a> {
                 *phase = Phase::Closed;
                 put_close(CloseCode::Done, "", out.small());
             }
+        }
+        if !blocked && let Some(share) = share.take() {
+            let mut datagram = Vec::new();
+            // Nothing may leave now: the others need not wait for it.
+            self.end.transmit(now, client, out, &mut datagram);
+            self.shared = Some((share, datagram));
         }
         while !blocked && self.outbox.has_room() {
             let end = &mut self.end;

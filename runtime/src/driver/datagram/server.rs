@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use super::Traffic;
 use super::client::CLOSING;
 use super::doorbell::Rung;
+use super::injected::Injected;
 use super::outbox::Outbox;
 use super::server_link::{Over, ServerLink};
 use crate::driver::busy::BusyPoll;
@@ -52,6 +53,8 @@ struct Hall {
     touched: VecDeque<u64>,
     due: BTreeSet<(Time, u64)>,
     rung: Arc<Rung>,
+    /// What came for the links by another way.
+    injected: Arc<Injected>,
     timer: Timer,
     busy: BusyPoll,
     /// Memory of the arguments of calls.
@@ -76,6 +79,8 @@ impl Hall {
         server.open_sockets.fetch_add(1, Ordering::AcqRel);
         lock(&server.sockets).numbers.extend(socket.kernel_number());
         let key = [server.entropy.next(), server.entropy.next()];
+        let injected = Arc::new(Injected::default());
+        lock(&server.injected).push(Arc::downgrade(&injected));
         Hall {
             task,
             socket,
@@ -86,6 +91,7 @@ impl Hall {
             touched: VecDeque::new(),
             due: BTreeSet::new(),
             rung: Arc::default(),
+            injected,
             timer: Timer::new(server.clock),
             busy: BusyPoll::new(server.limits.busy_poll, server.clock.now()),
             arguments: BytesMut::with_capacity(ARGUMENT_BYTES),
@@ -109,6 +115,7 @@ impl Hall {
         }
         let now = self.server.clock.now();
         let unread = self.poll_input(cx, now);
+        self.receive_injected(cx, now);
         self.look_for_end(cx, now);
         self.rung.take(&mut self.touched, cx.waker());
         while let Some(&(time, link)) = self.due.first().filter(|(time, _)| *time <= now) {
@@ -166,6 +173,17 @@ impl Hall {
             }
         }
         true
+    }
+
+    /// Handles what came for the links of this socket in bundles, as if their clients had sent it here.
+    fn receive_injected(&mut self, cx: &mut Context<'_>, now: Time) {
+        for (link, bytes) in self.injected.take(cx.waker()) {
+            // Of a link of another socket, or of another member of the group.
+            let Some(entry) = self.links.get(&link) else { continue };
+            let (from, local) = entry.route();
+            self.traffic.received += 1;
+            self.receive(cx, now, &Received { from, local, bytes: &bytes });
+        }
     }
 
     fn receive(&mut self, cx: &mut Context<'_>, now: Time, received: &Received<'_>) {

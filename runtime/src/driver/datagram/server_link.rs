@@ -1,6 +1,6 @@
 //! A server's end of one link over datagrams.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::task::Context;
 
@@ -75,6 +75,11 @@ impl ServerLink {
             resent: 0,
             _place: place,
         }
+    }
+
+    /// Where the client is, and where it sends to.
+    pub(super) fn route(&self) -> (SocketAddr, Option<IpAddr>) {
+        (self.end.address(), self.local)
     }
 
     /// Handles one datagram. `arguments` is memory that calls share.
