@@ -5,22 +5,23 @@
 //! Nothing here ends a call; the server tells, through [`Cancellation`], that nobody waits any
 //! more.
 
+mod flag;
+
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Dispatch, Reply, Room};
 use crate::id::{Boot, CallId, NodeId, SessionId};
+pub(crate) use flag::Flag;
 
 /// The call that a handler serves: who calls, which call it is, how long it may take.
 ///
@@ -88,13 +89,6 @@ pub(crate) trait CancelSource: Send + Sync {
     /// The flag of the running call `seq`: raised already if the session has given the call up, and
     /// the same one each time for the same call.
     fn subscribe(&self, seq: u64) -> Arc<Flag>;
-}
-
-/// Goes up once and never down.
-#[derive(Default)]
-pub(crate) struct Flag {
-    raised: AtomicBool,
-    changed: Notify,
 }
 
 /// A handler's future with the context of its call. May be polled in place first and spawned then, and serves another
@@ -223,31 +217,6 @@ impl Cancellation {
             None => self.flag.wait().await,
             // Passing the deadline is one of the two ways to be cancelled.
             Some(deadline) => drop(tokio::time::timeout_at(deadline, self.flag.wait()).await),
-        }
-    }
-}
-
-impl Flag {
-    fn raised() -> Flag {
-        Flag { raised: AtomicBool::new(true), changed: Notify::new() }
-    }
-
-    /// Puts the flag up and wakes all who wait for it.
-    pub(crate) fn raise(&self) {
-        self.raised.store(true, Ordering::Release);
-        self.changed.notify_waiters();
-    }
-
-    pub(crate) fn is_raised(&self) -> bool {
-        self.raised.load(Ordering::Acquire)
-    }
-
-    /// Waits until it is up.
-    pub(crate) async fn wait(&self) {
-        // Created before the flag is read: what is raised in between is not missed.
-        let changed = self.changed.notified();
-        if !self.is_raised() {
-            changed.await;
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod connection;
 pub(crate) mod datagram;
 #[cfg(feature = "sqlite")]
 pub(crate) mod durable;
+mod ends;
 pub(crate) mod entropy;
 mod handles;
 mod input;

@@ -13,13 +13,13 @@ use tokio::runtime::Handle;
 use super::busy::BusyPoll;
 use super::clock::Clock;
 use super::datagram::client::{End, Exchange};
+use super::ends::{closed, invalid};
 use super::entropy::Entropy;
 use super::input::{Got, Input};
 use super::link::{Link, Phase, State};
 use super::output::Output;
 use super::timer::Timer;
 use crate::address::Address;
-use crate::error::FailureCode;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::{Client, ClientConfig, Health};
 use crate::protocol::packet::ClientEnd;
@@ -494,21 +494,6 @@ fn take_assembled(assembled: Assembled, now: Time, client: &mut Client<Waker>) -
         Assembled::Refused(_) => Err(invalid("a reply over the limit")),
         Assembled::Violation(what) => Err(invalid(what)),
     }
-}
-
-pub(super) fn invalid(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-pub(super) fn closed(code: CloseCode, text: &str) -> io::Error {
-    let kind = match code {
-        CloseCode::Done | CloseCode::Replaced => io::ErrorKind::ConnectionReset,
-        CloseCode::Version => io::ErrorKind::Unsupported,
-        CloseCode::Violation => io::ErrorKind::InvalidData,
-        CloseCode::Busy => io::ErrorKind::ConnectionRefused,
-    };
-    let text = FailureCode::printable(text.as_bytes());
-    io::Error::new(kind, format!("the server closed the connection: {text}"))
 }
 
 /// Reads before other tasks get a turn.

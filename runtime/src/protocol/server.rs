@@ -14,6 +14,7 @@ mod planted;
 mod record;
 mod replay;
 mod sessions;
+mod target;
 #[cfg(test)]
 mod tests;
 mod unrecorded;
@@ -28,6 +29,8 @@ use budget::Share;
 use record::{Body, Record, State};
 use replay::Replay;
 pub(crate) use sessions::Sessions;
+use target::TOO_LATE;
+pub(crate) use target::Target;
 
 use super::client::Violation;
 use super::finished::{Finished, to_ranges};
@@ -84,22 +87,6 @@ pub(crate) struct ServerSession {
     solicitations: u32,
     /// It was asked just now.
     asks: bool,
-}
-
-/// What the driver knows of the method that a call names.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// It can be run.
-    Method {
-        semantics: Semantics,
-        oneway: bool,
-        /// The largest encoded result in bytes, if the method declares one.
-        max_reply: Option<usize>,
-    },
-    /// It could be, but the call waited for so long that it is not to begin.
-    Late { semantics: Semantics, oneway: bool },
-    /// It cannot; nothing runs.
-    Refused { code: FailureCode, text: &'a str },
 }
 
 /// What is to be done about a CALL.
@@ -496,10 +483,5 @@ fn seqs(ranges: &Ranges) -> impl Iterator<Item = Seq> + '_ {
     ranges.iter().flat_map(|&(start, end)| start..end)
 }
 
-/// Why a late call is not begun.
-const TOO_LATE: (FailureCode, &str) = (
-    FailureCode::Busy,
-    "it is asked for more than it can do: the call waited for half of its time",
-);
 /// How far ahead of all numbers seen a new one may be.
 const MAX_JUMP: u64 = 1 << 32;

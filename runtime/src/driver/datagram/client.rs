@@ -8,7 +8,7 @@ use super::Traffic;
 use super::outbox::Outbox;
 use crate::driver::bundle::Share;
 use crate::driver::busy::BusyPoll;
-use crate::driver::connection::{closed, invalid};
+use crate::driver::ends::{closed, invalid};
 use crate::driver::link::{Link, Phase, State};
 use crate::driver::timer::Timer;
 use crate::protocol::packet::{ClientEnd, Ended};
