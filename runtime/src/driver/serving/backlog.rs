@@ -16,7 +16,9 @@ use crate::wire::frame::FrameError;
 /// What was read and not handled.
 #[derive(Default)]
 pub(super) struct Backlog {
-    reads: VecDeque<Frames>,
+    first: Option<Frames>,
+    /// What came behind it; seldom anything, so that a connection has no memory for it as a rule.
+    further: VecDeque<Frames>,
     bytes: usize,
     /// What comes next is no frame.
     broken: Option<FrameError>,
@@ -34,27 +36,47 @@ impl Backlog {
     /// Frames came, and behind them perhaps something that is none.
     #[inline]
     pub(super) fn push(&mut self, frames: Bytes, result: Result<(), FrameError>, came: Time) {
-        self.put_back(Frames { bytes: frames, done: 0, came }, VecDeque::push_back);
         self.broken = result.err();
+        if frames.is_empty() {
+            return;
+        }
+        self.bytes += frames.len();
+        let frames = Frames { bytes: frames, done: 0, came };
+        match self.first {
+            None => self.first = Some(frames),
+            Some(_) => self.further.push_back(frames),
+        }
     }
 
     /// What came first.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Frames> {
-        let frames = self.reads.pop_front()?;
+        let frames = self.first.take()?;
         self.bytes -= frames.bytes.len();
+        if !self.further.is_empty() {
+            self.first = self.further.pop_front();
+            if self.further.is_empty() {
+                self.further = VecDeque::new();
+            }
+        }
         Some(frames)
     }
 
-    /// What was popped is not handled yet.
+    /// What was popped is not handled yet, unless it is.
+    #[inline]
     pub(super) fn unpop(&mut self, frames: Frames) {
-        self.put_back(frames, VecDeque::push_front);
+        if frames.done < frames.bytes.len() {
+            self.bytes += frames.bytes.len();
+            if let Some(next) = self.first.replace(frames) {
+                self.further.push_front(next);
+            }
+        }
     }
 
     /// Whether nothing waits.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.reads.is_empty()
+        self.first.is_none()
     }
 
     /// Whether more may be read while this waits.
@@ -67,14 +89,6 @@ impl Backlog {
     #[inline]
     pub(super) fn take_broken(&mut self) -> Option<FrameError> {
         self.broken.take()
-    }
-
-    #[inline]
-    fn put_back(&mut self, frames: Frames, put: impl FnOnce(&mut VecDeque<Frames>, Frames)) {
-        if frames.done < frames.bytes.len() {
-            self.bytes += frames.bytes.len();
-            put(&mut self.reads, frames);
-        }
     }
 }
 
