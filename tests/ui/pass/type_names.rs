@@ -1,4 +1,4 @@
-//! The user's types may have the names that the expansion itself needs.
+//! The user's types may have the names that the expansion itself needs, but for `Bytes`, which is known by its name.
 #![deny(warnings)]
 #![allow(dead_code)]
 
@@ -18,7 +18,7 @@ macro_rules! types {
     };
 }
 
-types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Bytes Semantics Infallible Group GroupCall Members }
+types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Semantics Infallible Group GroupCall Members }
 
 pub struct Ok;
 pub struct Some;
@@ -36,7 +36,7 @@ pub trait IntoFuture {}
 pub trait Account {
     async fn take(&self, a: Result, b: Option, c: Vec, d: String, e: Arc, f: Call) -> Object;
     async fn give(&self, a: CallError, b: Interface, c: Descriptor, d: Proxy, e: Remote) -> Vec;
-    async fn both(&self, a: Bytes, b: Semantics) -> ::core::result::Result<Option, String>;
+    async fn both(&self, a: Group, b: Semantics) -> ::core::result::Result<Option, String>;
 }
 
 pub struct Memory;
@@ -49,7 +49,7 @@ impl Account for Memory {
     async fn give(&self, _: CallError, _: Interface, _: Descriptor, _: Proxy, _: Remote) -> Vec {
         Vec
     }
-    async fn both(&self, _: Bytes, _: Semantics) -> ::core::result::Result<Option, String> {
+    async fn both(&self, _: Group, _: Semantics) -> ::core::result::Result<Option, String> {
         ::core::result::Result::Err(String)
     }
 }
