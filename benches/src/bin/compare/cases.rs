@@ -28,8 +28,11 @@ pub(crate) enum How {
     /// Many connections are opened and left alone, in processes of their own.
     Idle,
     /// Something that only farcall has, in each pass; tells a row, the index of a value and a sample.
-    Own(fn(usize, &Options, &mut dyn FnMut(&'static str, usize, f64))),
+    Own(fn(usize, &Options, Tell<'_>)),
 }
+
+/// Tells a sample of a row's value with this index.
+pub(crate) type Tell<'a> = &'a mut dyn FnMut(&'static str, usize, f64);
 
 /// A load without its durations.
 #[derive(Clone, Copy)]

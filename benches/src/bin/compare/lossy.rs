@@ -9,6 +9,7 @@ use bytes::Bytes;
 use farcall_benches::{now, pin, runtime, server_thread};
 use tokio::task::JoinSet;
 
+use crate::cases::Tell;
 use crate::options::Options;
 use crate::systems::farcall::{connect, limits, serve_within};
 use crate::wire::around;
@@ -27,11 +28,7 @@ const IN_FLIGHT: usize = 4;
 const PASSES: usize = 3;
 const SPANS: u32 = 8;
 
-pub(crate) fn measure(
-    pass: usize,
-    options: &Options,
-    tell: &mut dyn FnMut(&'static str, usize, f64),
-) {
+pub(crate) fn measure(pass: usize, options: &Options, tell: Tell<'_>) {
     if pass >= PASSES {
         return;
     }

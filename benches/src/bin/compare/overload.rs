@@ -12,6 +12,7 @@ use farcall_benches::{now, pin, runtime, server_thread};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::cases::Tell;
 use crate::options::Options;
 use crate::systems::farcall::AT_MOST_ONCE;
 
@@ -56,7 +57,7 @@ struct Counts {
     otherwise: AtomicU64,
 }
 
-pub(crate) fn measure(_: usize, options: &Options, tell: &mut dyn FnMut(&'static str, usize, f64)) {
+pub(crate) fn measure(_: usize, options: &Options, tell: Tell<'_>) {
     let url = server_thread(1, async || {
         let server = farcall::serve("tcp://127.0.0.1:0", "mill", Wheel).await;
         let url = server.as_ref().expect("serving").url("mill");
@@ -133,7 +134,7 @@ async fn offered(mills: &[MillProxy], rate: f64, span: Duration) -> (f64, f64, f
                     _ => &counts.otherwise,
                 };
                 count.fetch_add(u64::from(counted), Ordering::Relaxed);
-                (counted && in_time).then(|| waited.as_secs_f64() * 1e3)
+                (counted && in_time).then_some(waited.as_secs_f64() * 1e3)
             });
         }
         made = made.max(due);

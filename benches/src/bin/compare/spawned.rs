@@ -7,6 +7,7 @@ use std::time::Duration;
 use farcall::remote;
 use farcall_benches::{now, runtime};
 
+use crate::cases::Tell;
 use crate::options::Options;
 
 /// For how long the method computes.
@@ -69,7 +70,7 @@ const ROWS: [(&str, Beside, bool); 4] = [
     ("computed with `#[remote(spawn)]`", Beside::Spawned, false),
 ];
 
-pub(crate) fn measure(_: usize, options: &Options, tell: &mut dyn FnMut(&'static str, usize, f64)) {
+pub(crate) fn measure(_: usize, options: &Options, tell: Tell<'_>) {
     let server = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let server = server.expect("a runtime");
     let serving = server.block_on(farcall::serve("tcp://127.0.0.1:0", "abacus", Beads));

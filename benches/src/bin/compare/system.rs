@@ -37,6 +37,9 @@ pub(crate) trait System: 'static {
     }
 }
 
+/// Tells how many connections there are, and how much the heap has grown.
+pub(crate) type Growth<'a> = &'a mut dyn FnMut(usize, f64);
+
 /// A system, whatever its types.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
@@ -48,7 +51,7 @@ pub(crate) struct Entry {
     /// Connects, carries the load, disconnects.
     run: fn(&str, Load) -> Outcome,
     /// Connects until there are so many, tells that, and goes on with the next.
-    hold: fn(&str, &[usize], &mut dyn FnMut(usize, f64)),
+    hold: fn(&str, &[usize], Growth<'_>),
 }
 
 impl Entry {
@@ -99,7 +102,7 @@ impl Entry {
     }
 
     /// Connects until there are so many, tells that and by how many bytes the heap has grown, and goes on with the next.
-    pub(crate) fn hold(&self, address: &str, counts: &[usize], tell: &mut dyn FnMut(usize, f64)) {
+    pub(crate) fn hold(&self, address: &str, counts: &[usize], tell: Growth<'_>) {
         pin(0);
         (self.hold)(address, counts, tell);
     }
@@ -127,7 +130,7 @@ fn run<S: System>(address: &str, load: Load) -> Outcome {
     })
 }
 
-fn hold<S: System>(address: &str, counts: &[usize], tell: &mut dyn FnMut(usize, f64)) {
+fn hold<S: System>(address: &str, counts: &[usize], tell: Growth<'_>) {
     block_on::<S, ()>(async {
         let mut clients = Vec::with_capacity(counts.iter().copied().max().unwrap_or_default());
         for &count in counts {
