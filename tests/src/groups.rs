@@ -489,7 +489,8 @@ fn desk_of(member: &Member) -> u64 {
     digits.and_then(|digits| digits.parse().ok()).expect("the URLs of this scene")
 }
 
-fn limits() -> Limits {
+/// Limits under which seconds are long.
+pub(crate) fn limits() -> Limits {
     let second = Duration::from_secs(1);
     Limits {
         ping_interval: second,
@@ -502,7 +503,8 @@ fn limits() -> Limits {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The value, whoever panicked with it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -6,13 +6,13 @@
 //! by `canaries`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall::sim::{Failure, Faults, Run, Sim, World};
-use farcall::{
-    Capacity, Execution, Limits, Mailbox, Node, Semantics, SendError, Sender, SenderConfig,
-};
+use farcall::{Capacity, Execution, Mailbox, Node, Semantics, SendError, Sender, SenderConfig};
+
+use crate::groups::{limits, lock};
 
 /// A message: who sent it, and which of the sender's it is.
 type Message = (u64, u64);
@@ -247,23 +247,6 @@ impl Scene {
         }
         notes.tally
     }
-}
-
-fn limits() -> Limits {
-    let second = Duration::from_secs(1);
-    Limits {
-        ping_interval: second,
-        handshake_timeout: second,
-        progress_timeout: second,
-        reconnect_max: Duration::from_millis(200),
-        session_ttl: Duration::from_secs(20),
-        ack_solicit: second,
-        ..Limits::default()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Nodes that send.
