@@ -6,7 +6,7 @@ use std::ops::Add;
 use std::time::Duration;
 
 /// A moment: nanoseconds since the driver's start.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub(crate) struct Time(u64);
 
 impl Time {
@@ -23,6 +23,12 @@ impl Time {
     /// How long after `earlier` this is; zero if it is not.
     pub(crate) const fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// So long before this; the driver's start if that was later.
+    pub(crate) fn before(self, duration: Duration) -> Time {
+        let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Time(self.0.saturating_sub(nanoseconds))
     }
 
     /// As long after `start` as this is after zero.

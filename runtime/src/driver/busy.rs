@@ -34,10 +34,16 @@ impl BusyPoll {
     #[inline]
     pub(super) fn look_again(&self, cx: &mut Context<'_>, now: Time) {
         if !self.span.is_zero() && now.since(self.active) < self.span {
-            // Unlike a wake, a yield lets the runtime look at the sockets before the task is polled again.
-            let _ = pin!(tokio::task::yield_now()).poll(cx);
+            poll_again(cx);
         }
     }
+}
+
+/// Sees to it that this task is polled again when the runtime has looked at sockets and timers. For tasks that are
+/// always awake it does so only now and then: after 61 polls, by default, of which each may take a whole turn.
+#[inline]
+pub(super) fn poll_again(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
-use super::busy::BusyPoll;
+use super::busy::{BusyPoll, poll_again};
 use super::clock::Clock;
 use super::datagram::client::{End, Exchange};
 use super::ends::{closed, invalid};
@@ -331,7 +331,7 @@ impl<'a> Connection<'a> {
                 Poll::Pending => return Ok(()),
             }
         }
-        cx.waker().wake_by_ref();
+        poll_again(cx);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::busy::BusyPoll;
+use super::busy::{BusyPoll, poll_again};
 use super::input::{Got, Input};
 use super::output::Output;
 use super::server::Server;
@@ -33,7 +33,8 @@ use crate::time::Time;
 use crate::transport::Stream;
 use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, decode_call, frame_length};
 use crate::wire::send_buffer::SendBuffer;
-use backlog::{Backlog, Pace, Turn};
+use backlog::Backlog;
+pub(super) use backlog::{Pace, Turn, Wait};
 pub(super) use desk::Desk;
 pub(super) use handshake::{Kind, welcome};
 use handshake::{Refusal, poll_hello};
@@ -126,6 +127,8 @@ struct Serving {
     input: Input,
     backlog: Backlog,
     pace: Pace,
+    /// When the stream was read last.
+    looked: Time,
     /// The peer sends nothing more; what came before is handled first.
     ended: Option<io::Error>,
     output: Output,
@@ -146,7 +149,8 @@ impl Serving {
             messages: limits.window,
         });
         let timer = Timer::new(desk.server.clock);
-        let busy = BusyPoll::new(limits.busy_poll, desk.server.clock.now());
+        let looked = desk.server.clock.now();
+        let busy = BusyPoll::new(limits.busy_poll, looked);
         let output = Output::default();
         Serving {
             desk,
@@ -155,6 +159,7 @@ impl Serving {
             input,
             backlog: Backlog::default(),
             pace: Pace::default(),
+            looked,
             ended: None,
             output,
             assembly,
@@ -195,6 +200,7 @@ impl Serving {
         } else {
             self.read_ahead(cx, now);
         }
+        self.looked = now;
         for _ in 0..READS_PER_POLL {
             if !self.handle_backlog(cx, &mut turn)? {
                 break;
@@ -214,22 +220,23 @@ impl Serving {
                 Poll::Ready(Ok(Got::More)) => {}
                 Poll::Ready(Ok(Got::Fragment(assembled))) => {
                     self.busy.active(now);
-                    self.handle_assembled(cx, turn.now, turn.now, assembled, 0)?;
+                    self.handle_assembled(cx, turn.now, Wait::none(turn.now), assembled, 0)?;
                     self.desk.settle(turn.now);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(()),
             }
         }
-        cx.waker().wake_by_ref();
+        poll_again(cx);
         Ok(())
     }
 
-    /// Reads what came while frames wait that came before.
+    /// Reads what came while frames wait that came before. For how long it has waited in the kernel is not known: perhaps
+    /// since the last time that was looked.
     fn read_ahead(&mut self, cx: &mut Context<'_>, now: Time) {
         while self.ended.is_none() && self.backlog.has_room() {
             match self.input.poll_fill(cx, &mut self.stream, now) {
-                Poll::Ready(Ok(())) => self.take_frames(now),
+                Poll::Ready(Ok(())) => self.take_frames(self.looked),
                 Poll::Ready(Err(error)) => self.ended = Some(error),
                 Poll::Pending => return,
             }
@@ -253,7 +260,7 @@ impl Serving {
             while let Ok(Some((length, used))) = frame_length(&read.bytes[read.done..]) {
                 let start = read.done + used;
                 read.done = start + length;
-                self.handle_frame(cx, turn.now, read.came, &read.bytes, start, read.done)?;
+                self.handle_frame(cx, turn.now, read.wait, &read.bytes, start, read.done)?;
                 if turn.is_over(&self.desk.server.clock) {
                     over = true;
                     break;
@@ -280,7 +287,7 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        came: Time,
+        wait: Wait,
         bytes: &Bytes,
         start: usize,
         end: usize,
@@ -288,12 +295,12 @@ impl Serving {
         let frame = &bytes[start..end];
         if let Some(Ok(call)) = decode_call(frame) {
             let arguments = bytes.slice(end - call.arguments.len()..end);
-            let handled = self.desk.handle_call(cx, now, came, &call, arguments);
+            let handled = self.desk.handle_call(cx, now, wait, &call, arguments);
             return handled.map_err(|Violation(what)| self.broken(&what));
         }
         self.desk.settle(now);
         match decode(frame).map_err(|error| self.broken(&error))? {
-            Frame::Fragment(fragment) => self.handle_fragment(cx, now, came, &fragment),
+            Frame::Fragment(fragment) => self.handle_fragment(cx, now, wait, &fragment),
             Frame::Close { code, .. } => Err(self.desk.closed_by_client(code)),
             frame => {
                 let handled = self.desk.handle(now, frame);
@@ -306,12 +313,12 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        came: Time,
+        wait: Wait,
         fragment: &frame::Fragment<'_>,
     ) -> io::Result<()> {
         let room = self.desk.has_room(fragment.bytes.len());
         let assembled = self.assembly.accept_if(room, now, fragment);
-        self.handle_assembled(cx, now, came, assembled, fragment.seq)
+        self.handle_assembled(cx, now, wait, assembled, fragment.seq)
     }
 
     /// What a fragment of message `seq` led to.
@@ -319,7 +326,7 @@ impl Serving {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        came: Time,
+        wait: Wait,
         assembled: Assembled,
         seq: Seq,
     ) -> io::Result<()> {
@@ -327,7 +334,7 @@ impl Serving {
         match assembled {
             Assembled::Unfinished => Ok(()),
             Assembled::Whole(message) => match decode(&message) {
-                Ok(Frame::Call(_)) => self.handle_frame(cx, now, came, &message, 0, message.len()),
+                Ok(Frame::Call(_)) => self.handle_frame(cx, now, wait, &message, 0, message.len()),
                 _ => Err(self.broken(&"fragments that make no call")),
             },
             Assembled::Refused(excess) => {

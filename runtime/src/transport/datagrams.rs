@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::address::Address;
 
@@ -83,6 +84,7 @@ pub(crate) struct Received<'a> {
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
     datagrams: Vec<Place>,
+    waited: Duration,
 }
 
 /// Where in an inbox a datagram lies.
@@ -95,11 +97,27 @@ struct Place {
 impl Inbox {
     /// The datagrams, in the order of their arrival.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Received<'_>> {
-        self.datagrams.iter().map(|place| Received {
-            from: place.from,
-            local: place.local,
-            bytes: &self.bytes[place.range.clone()],
-        })
+        self.datagrams.iter().map(|place| self.received(place))
+    }
+
+    /// The datagram with this index, if there are so many.
+    pub(crate) fn get(&self, index: usize) -> Option<Received<'_>> {
+        self.datagrams.get(index).map(|place| self.received(place))
+    }
+
+    fn received(&self, place: &Place) -> Received<'_> {
+        let Place { ref range, from, local } = *place;
+        Received { from, local, bytes: &self.bytes[range.clone()] }
+    }
+
+    /// How long the first of them had waited to be received, where that is known and there are many.
+    pub(crate) fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Sets how long the first has waited.
+    pub(super) fn set_waited(&mut self, waited: Duration) {
+        self.waited = waited;
     }
 
     /// How many datagrams there are.
@@ -110,6 +128,7 @@ impl Inbox {
     /// Forgets the datagrams.
     pub(crate) fn clear(&mut self) {
         self.datagrams.clear();
+        self.waited = Duration::ZERO;
         if self.bytes.len() >= SHARED {
             let bytes = std::mem::take(&mut self.bytes);
             // A thread that ends has no use for them.

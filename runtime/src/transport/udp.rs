@@ -5,6 +5,7 @@ mod readiness;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState, is_msg_size_err};
 use tokio::net::lookup_host;
@@ -159,6 +160,9 @@ impl Datagrams for Udp {
                 let local = self.local(meta.dst_ip);
                 inbox.filled(slot * SLOT_BYTES, meta.len, meta.stride, meta.addr, local);
             }
+            if inbox.len() >= MANY {
+                inbox.set_waited(self.metas[0].timestamp.map_or(Duration::ZERO, since));
+            }
             match received {
                 _ if inbox.len() > 0 => return Poll::Ready(Ok(())),
                 Err(error)
@@ -210,6 +214,13 @@ impl Datagrams for Udp {
     }
 }
 
+/// How long ago it was so long after the epoch; nothing if the clock was set back since.
+#[allow(clippy::disallowed_methods, reason = "the kernel tells by this clock when a datagram came")]
+fn since(after_epoch: Duration) -> Duration {
+    let then = SystemTime::UNIX_EPOCH + after_epoch;
+    SystemTime::now().duration_since(then).unwrap_or_default().min(LONGEST_WAIT)
+}
+
 /// How many datagrams the kernel dropped for the sockets with these numbers, as they had no room. Nothing where the
 /// kernel does not tell.
 #[cfg(target_os = "linux")]
@@ -254,6 +265,10 @@ fn inode(_socket: &UdpSocket) -> Option<u64> {
     None
 }
 
+/// Datagrams of a batch from which on it is looked how long the first has waited: fewer have not waited for long.
+const MANY: usize = 8;
+/// Longest that a datagram is said to have waited; a clock that was set forward would make it years.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Buffers that one system call fills; each holds as much as the kernel joins.
 const SLOTS: usize = 8;
 const SLOT_BYTES: usize = 1 << 16;

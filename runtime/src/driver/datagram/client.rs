@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Traffic;
 use super::outbox::Outbox;
 use crate::driver::bundle::Share;
-use crate::driver::busy::BusyPoll;
+use crate::driver::busy::{BusyPoll, poll_again};
 use crate::driver::ends::{closed, invalid};
 use crate::driver::link::{Link, Phase, State};
 use crate::driver::timer::Timer;
@@ -141,7 +141,7 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => return Ok(()),
             }
         }
-        cx.waker().wake_by_ref();
+        poll_again(cx);
         Ok(())
     }
 

@@ -19,10 +19,10 @@ use super::doorbell::Rung;
 use super::injected::Injected;
 use super::outbox::Outbox;
 use super::server_link::{Over, ServerLink};
-use crate::driver::busy::BusyPoll;
+use crate::driver::busy::{BusyPoll, poll_again};
 use crate::driver::lock;
 use crate::driver::server::Server;
-use crate::driver::serving::{Desk, Kind, Place, welcome};
+use crate::driver::serving::{Desk, Kind, Pace, Place, Turn, Wait, welcome};
 use crate::driver::timer::Timer;
 use crate::protocol::packet::{Arrival, Endpoint, Greeting};
 use crate::time::Time;
@@ -46,6 +46,12 @@ struct Hall {
     socket: Box<dyn Datagrams>,
     endpoint: Endpoint,
     inbox: Inbox,
+    /// How many of the inbox are handled, and when the first of them came.
+    handled: usize,
+    came: Time,
+    /// Since when something has been left to receive or to handle.
+    busy_since: Time,
+    pace: Pace,
     outbox: Outbox,
     /// In the order of their ids, so that a run in the simulator can be repeated.
     links: BTreeMap<u64, Box<ServerLink>>,
@@ -86,6 +92,10 @@ impl Hall {
             socket,
             endpoint: Endpoint::new(server.limits.clone(), key),
             inbox: Inbox::default(),
+            handled: 0,
+            came: Time::ZERO,
+            busy_since: Time::NEVER,
+            pace: Pace::default(),
             outbox: Outbox::default(),
             links: BTreeMap::new(),
             touched: VecDeque::new(),
@@ -113,9 +123,12 @@ impl Hall {
         if self.server.dead.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        let now = self.server.clock.now();
-        let unread = self.poll_input(cx, now);
-        self.receive_injected(cx, now);
+        let mut turn = Turn::new(self.server.clock.now(), self.pace);
+        let unread = self.poll_input(cx, &mut turn);
+        self.receive_injected(cx, &mut turn);
+        let now = turn.now;
+        self.pace = turn.pace();
+        self.busy_since = if unread { self.busy_since.min(now) } else { Time::NEVER };
         self.look_for_end(cx, now);
         self.rung.take(&mut self.touched, cx.waker());
         while let Some(&(time, link)) = self.due.first().filter(|(time, _)| *time <= now) {
@@ -128,7 +141,7 @@ impl Hall {
         self.poll_output(cx, now);
         if unread && self.outbox.has_room() {
             // Nobody else wakes this task for what has arrived already.
-            cx.waker().wake_by_ref();
+            poll_again(cx);
         }
         self.count();
         if self.closing.is_some() && self.links.is_empty() && self.outbox.is_empty() {
@@ -143,50 +156,75 @@ impl Hall {
         Poll::Pending
     }
 
-    /// Receives until nothing is left, for a few batches at most. Whether something may be left.
-    fn poll_input(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
-        if self.paused > now {
+    /// Receives and handles until nothing is left, for one turn at most. Whether something may be left.
+    fn poll_input(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> bool {
+        if self.paused > turn.now {
             return false;
         }
         for _ in 0..READS_PER_POLL {
+            if !self.handle_inbox(cx, turn) {
+                return true;
+            }
             if !self.outbox.has_room() {
                 // The socket takes nothing: what comes waits with the kernel, or is dropped and counted there.
                 return true;
             }
-            let mut inbox = std::mem::take(&mut self.inbox);
-            inbox.clear();
-            let received = self.socket.poll_receive(cx, &mut inbox);
-            if let Poll::Ready(Ok(())) = received {
-                self.busy.active(now);
-                self.traffic.received += inbox.len() as u64;
-                inbox.iter().for_each(|datagram| self.receive(cx, now, &datagram));
-            }
-            self.inbox = inbox;
-            match received {
-                Poll::Ready(Ok(())) => {}
+            match self.socket.poll_receive(cx, &mut self.inbox) {
+                Poll::Ready(Ok(())) => {
+                    self.busy.active(turn.now);
+                    self.traffic.received += self.inbox.len() as u64;
+                    self.came = turn.now.before(self.inbox.waited());
+                }
                 Poll::Ready(Err(error)) => {
                     tracing::warn!(%error, "a socket for datagrams could not be read");
-                    self.paused = now + ERROR_PAUSE;
+                    self.paused = turn.now + ERROR_PAUSE;
                     return false;
                 }
                 Poll::Pending => return false,
             }
         }
+        self.handle_inbox(cx, turn);
         true
     }
 
+    /// Handles what was received; whether all of it, or else the turn is over.
+    fn handle_inbox(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> bool {
+        let inbox = std::mem::take(&mut self.inbox);
+        let wait = Wait::since(self.came, self.busy_since.min(turn.now));
+        let mut over = false;
+        while !over && let Some(datagram) = inbox.get(self.handled) {
+            self.handled += 1;
+            self.receive(cx, wait, turn, &datagram);
+            over = turn.has_ended();
+        }
+        self.inbox = inbox;
+        if self.handled == self.inbox.len() {
+            self.inbox.clear();
+            self.handled = 0;
+        }
+        !over
+    }
+
     /// Handles what came for the links of this socket in bundles, as if their clients had sent it here.
-    fn receive_injected(&mut self, cx: &mut Context<'_>, now: Time) {
+    fn receive_injected(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
         for (link, bytes) in self.injected.take(cx.waker()) {
             // Of a link of another socket, or of another member of the group.
             let Some(entry) = self.links.get(&link) else { continue };
             let (from, local) = entry.route();
             self.traffic.received += 1;
-            self.receive(cx, now, &Received { from, local, bytes: &bytes });
+            let received = Received { from, local, bytes: &bytes };
+            self.receive(cx, Wait::none(turn.now), turn, &received);
         }
     }
 
-    fn receive(&mut self, cx: &mut Context<'_>, now: Time, received: &Received<'_>) {
+    fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        wait: Wait,
+        turn: &mut Turn,
+        received: &Received<'_>,
+    ) {
+        let now = turn.now;
         let route = Route { peer: Some(received.from), local: received.local };
         let mut arrival = Arrival::Nothing;
         let endpoint = &mut self.endpoint;
@@ -196,7 +234,7 @@ impl Hall {
         });
         match arrival {
             Arrival::Hello(greeting) => self.greet(now, greeting, route),
-            Arrival::Data { link, data } => self.data(cx, now, received, link, &data),
+            Arrival::Data { link, data } => self.data(cx, wait, turn, received, link, &data),
             Arrival::Answered | Arrival::Nothing => {}
         }
     }
@@ -243,15 +281,16 @@ impl Hall {
     fn data(
         &mut self,
         cx: &mut Context<'_>,
-        now: Time,
+        wait: Wait,
+        turn: &mut Turn,
         received: &Received<'_>,
         link: u64,
         data: &Data<'_>,
     ) {
         self.touch(link);
         let Some(entry) = self.links.get_mut(&link) else { return };
-        if let Err(over) = entry.receive(cx, now, received, data, &mut self.arguments) {
-            self.finish(now, link, &over);
+        if let Err(over) = entry.receive(cx, wait, turn, received, data, &mut self.arguments) {
+            self.finish(turn.now, link, &over);
         }
     }
 

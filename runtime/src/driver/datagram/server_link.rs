@@ -7,7 +7,7 @@ use std::task::Context;
 use bytes::{Bytes, BytesMut};
 
 use super::outbox::Outbox;
-use crate::driver::serving::{Desk, Place};
+use crate::driver::serving::{Desk, Place, Turn, Wait};
 use crate::driver::session::CellState;
 use crate::protocol::client::Violation;
 use crate::protocol::packet::{Ended, PacketStatistics, ServerEnd, Taken, frames};
@@ -82,15 +82,17 @@ impl ServerLink {
         (self.end.address(), self.local)
     }
 
-    /// Handles one datagram. `arguments` is memory that calls share.
+    /// Handles one datagram, which has waited. `arguments` is memory that calls share.
     pub(super) fn receive(
         &mut self,
         cx: &mut Context<'_>,
-        now: Time,
+        wait: Wait,
+        turn: &mut Turn,
         received: &Received<'_>,
         data: &Data<'_>,
         arguments: &mut BytesMut,
     ) -> Result<(), Over> {
+        let now = turn.now;
         self.input = true;
         if !self.end.accept(now, received.from, data, received.bytes.len()) {
             return Ok(());
@@ -98,8 +100,8 @@ impl ServerLink {
         if received.from == self.end.address() {
             self.local = received.local;
         }
-        let handled = self.handle_frames(cx, now, data, arguments);
-        self.desk.settle(now);
+        let handled = self.handle_frames(cx, wait, turn, data, arguments);
+        self.desk.settle(turn.now);
         handled?;
         self.end.datagram_handled();
         self.desk.count_assembly(self.end.assembling());
@@ -109,22 +111,28 @@ impl ServerLink {
     fn handle_frames(
         &mut self,
         cx: &mut Context<'_>,
-        now: Time,
+        wait: Wait,
+        turn: &mut Turn,
         data: &Data<'_>,
         arguments: &mut BytesMut,
     ) -> Result<(), Over> {
         for frame in frames(data.frames) {
+            let now = turn.now;
             let frame = frame.map_err(|error| Over::from(Ended::from(error)))?;
             match self.channel(now, frame)? {
                 Taken::Here | Taken::PathResponse(_) => {}
-                Taken::Frame => self.handle(cx, now, frame, |bytes| share(bytes, arguments))?,
+                Taken::Frame => {
+                    self.handle(cx, wait, now, frame, |bytes| share(bytes, arguments))?
+                }
                 Taken::Message(message) => {
                     let message = Bytes::from(message);
                     let part = |bytes: &[u8]| message.slice(message.len() - bytes.len()..);
-                    self.handle(cx, now, &message, part)?;
+                    self.handle(cx, wait, now, &message, part)?;
                 }
                 Taken::Refused { seq, excess } => self.desk.refuse(now, seq, excess)?,
             }
+            // A datagram is handled to its end; how late it gets is told to the calls that are left.
+            turn.is_over(&self.desk.server.clock);
         }
         Ok(())
     }
@@ -148,12 +156,14 @@ impl ServerLink {
     fn handle(
         &mut self,
         cx: &mut Context<'_>,
+        wait: Wait,
         now: Time,
         frame: &[u8],
         share: impl FnOnce(&[u8]) -> Bytes,
     ) -> Result<(), Over> {
         if let Some(Ok(call)) = decode_call(frame) {
-            return Ok(self.desk.handle_call(cx, now, now, &call, share(call.arguments))?);
+            let arguments = share(call.arguments);
+            return Ok(self.desk.handle_call(cx, now, wait, &call, arguments)?);
         }
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),

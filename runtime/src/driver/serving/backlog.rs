@@ -20,6 +20,8 @@ pub(super) struct Backlog {
     /// What came behind it; seldom anything, so that a connection has no memory for it as a rule.
     further: VecDeque<Frames>,
     bytes: usize,
+    /// Since when something has waited without a break.
+    busy_since: Time,
     /// What comes next is no frame.
     broken: Option<FrameError>,
 }
@@ -29,7 +31,40 @@ pub(super) struct Frames {
     pub(super) bytes: Bytes,
     /// So far they were handled.
     pub(super) done: usize,
-    pub(super) came: Time,
+    pub(super) wait: Wait,
+}
+
+/// How long a call has waited, and with what before it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(in crate::driver) struct Wait {
+    pub(in crate::driver) came: Time,
+    /// Since when something has waited on its connection.
+    busy_since: Time,
+}
+
+impl Wait {
+    /// It came now, and nothing waits.
+    #[inline]
+    pub(in crate::driver) fn none(now: Time) -> Wait {
+        Wait { came: now, busy_since: now }
+    }
+
+    /// It came then, behind others without a break since another moment.
+    #[inline]
+    pub(in crate::driver) fn since(came: Time, busy_since: Time) -> Wait {
+        Wait { came, busy_since }
+    }
+
+    /// Whether a call is not to begin any more, of which the caller had so much time left when it was sent: what is left
+    /// must suffice for the method, for its answer, and for the caller to be told if it does not. A connection that has
+    /// not caught up for as long as that is asked for more than it can do: what it begins then has waited for less, so
+    /// that its answers come well before their deadlines and not just. (Adaptive timeouts: Maurer, "Fail at Scale", ACM
+    /// Queue 13(8), 2015.)
+    #[inline]
+    pub(super) fn is_too_long(self, now: Time, left: Duration) -> bool {
+        let share = if now.since(self.busy_since) > left { OVERLOADED_SHARE } else { SHARE };
+        now.since(self.came) > left / share
+    }
 }
 
 impl Backlog {
@@ -41,7 +76,11 @@ impl Backlog {
             return;
         }
         self.bytes += frames.len();
-        let frames = Frames { bytes: frames, done: 0, came };
+        if self.first.is_none() {
+            self.busy_since = came;
+        }
+        let wait = Wait { came, busy_since: self.busy_since };
+        let frames = Frames { bytes: frames, done: 0, wait };
         match self.first {
             None => self.first = Some(frames),
             Some(_) => self.further.push_back(frames),
@@ -93,15 +132,15 @@ impl Backlog {
 }
 
 /// How long handlers run in place, one after the other, before their answers leave and others get a turn.
-pub(super) struct Turn {
-    pub(super) now: Time,
+pub(in crate::driver) struct Turn {
+    pub(in crate::driver) now: Time,
     until: Time,
     pace: Pace,
 }
 
 /// After how many frames the clock is looked at: few where handlers take long.
 #[derive(Clone, Copy)]
-pub(super) struct Pace {
+pub(in crate::driver) struct Pace {
     frames: u32,
     left: u32,
 }
@@ -115,13 +154,13 @@ impl Default for Pace {
 impl Turn {
     /// Begins now, at the pace of the one before.
     #[inline]
-    pub(super) fn new(now: Time, pace: Pace) -> Turn {
+    pub(in crate::driver) fn new(now: Time, pace: Pace) -> Turn {
         Turn { now, until: now + LONGEST_TURN, pace }
     }
 
-    /// A frame was handled; whether the turn is over.
+    /// A frame was handled; whether the turn is over, if that was looked at.
     #[inline]
-    pub(super) fn is_over(&mut self, clock: &Clock) -> bool {
+    pub(in crate::driver) fn is_over(&mut self, clock: &Clock) -> bool {
         self.pace.left -= 1;
         if self.pace.left > 0 {
             return false;
@@ -133,23 +172,25 @@ impl Turn {
             (self.pace.frames * 2).min(MOST_PER_LOOK)
         };
         (self.now, self.pace) = (now, Pace { frames, left: frames });
-        now >= self.until
+        self.has_ended()
+    }
+
+    /// Whether it was over when that was looked at last.
+    #[inline]
+    pub(in crate::driver) fn has_ended(&self) -> bool {
+        self.now >= self.until
     }
 
     /// For the next turn.
     #[inline]
-    pub(super) fn pace(&self) -> Pace {
+    pub(in crate::driver) fn pace(&self) -> Pace {
         self.pace
     }
 }
 
-/// Whether a call that has waited here so long is not to begin any more, of which the caller had so much time left when
-/// it was sent: what is left must suffice for the method, for its answer, and for the caller to be told if it does not.
-#[inline]
-pub(super) fn is_too_late(waited: Duration, left: Duration) -> bool {
-    waited > left / 2
-}
-
+/// A call begins only if it waited for less than this part of its caller's time, and of a connection with too much.
+const SHARE: u32 = 2;
+const OVERLOADED_SHARE: u32 = 4;
 /// Bytes of frames that are read ahead at most.
 const MOST_AHEAD: usize = 256 << 10;
 const LONGEST_TURN: Duration = Duration::from_millis(1);
@@ -175,7 +216,7 @@ mod tests {
         first.done = 1;
         backlog.unpop(first);
         let ages: Vec<_> =
-            std::iter::from_fn(|| backlog.pop()).map(|read| (read.done, read.came)).collect();
+            std::iter::from_fn(|| backlog.pop()).map(|read| (read.done, read.wait.came)).collect();
         assert_eq!(ages, [(1, early), (0, late)]);
         assert!(backlog.is_empty() && backlog.has_room());
     }
@@ -183,9 +224,29 @@ mod tests {
     #[test]
     fn a_call_begins_while_more_than_half_of_its_time_is_left() {
         let ms = Duration::from_millis;
-        assert!(!is_too_late(ms(5), ms(10)));
-        assert!(is_too_late(ms(6), ms(10)));
-        assert!(!is_too_late(Duration::ZERO, Duration::ZERO), "that is for the session to say");
+        let wait = Wait::none(Time::ZERO);
+        assert!(!wait.is_too_long(Time::ZERO + ms(5), ms(10)));
+        assert!(wait.is_too_long(Time::ZERO + ms(6), ms(10)));
+        assert!(!wait.is_too_long(Time::ZERO, ms(0)), "that is for the session to say");
+    }
+
+    #[test]
+    fn a_connection_that_does_not_catch_up_begins_only_what_waited_for_less() {
+        let at = |ms| Time::ZERO + Duration::from_millis(ms);
+        let left = Duration::from_millis(10);
+        let mut backlog = Backlog::default();
+        backlog.push(frames(b"ab"), Ok(()), at(0));
+        backlog.push(frames(b"cd"), Ok(()), at(8));
+        backlog.pop();
+        let behind = backlog.pop().expect("it came").wait;
+        assert!(!behind.is_too_long(at(10), left));
+        assert!(
+            behind.is_too_long(at(11), left),
+            "something has waited since 0, and this for 3 of 10"
+        );
+        backlog.push(frames(b"ef"), Ok(()), at(20));
+        let caught_up = backlog.pop().expect("it came").wait;
+        assert_eq!(caught_up, Wait::none(at(20)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Desk;
-use super::backlog::is_too_late;
+use super::backlog::Wait;
 use super::desk::ROOMS;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
@@ -39,7 +39,7 @@ impl Desk {
         &mut self,
         cx: &mut Context<'_>,
         now: Time,
-        came: Time,
+        wait: Wait,
         call: &Call<'_>,
         arguments: Bytes,
     ) -> Result<(), Violation> {
@@ -47,7 +47,7 @@ impl Desk {
             // The handler before this one brought the crash.
             return Ok(());
         }
-        let Some(mut handler) = self.admit(now, came, call, arguments)? else { return Ok(()) };
+        let Some(mut handler) = self.admit(now, wait, call, arguments)? else { return Ok(()) };
         if !handler.method.spawn && handler.poll(cx).is_ready() {
             self.answered = true;
             self.rooms[place(call)] = std::mem::take(&mut handler.room);
@@ -57,10 +57,17 @@ impl Desk {
         // From here on it counts among those that run.
         self.settle(now);
         let (cell, server) = (self.cell.clone(), self.server.clone());
+        let computes = handler.method.spawn;
         let spawned = tokio::spawn(Spawned { handler: Some(handler), cell, server });
         #[cfg(feature = "sim")]
         self.server.watch(&spawned);
         drop(spawned);
+        if computes {
+            // A thread of tokio's keeps the task that it woke last for itself, where no other can take it, and wakes no
+            // other for it; if it was the one that waits for the sockets, nobody would until the method is done. Another
+            // task takes that place.
+            tokio::spawn(async {});
+        }
         Ok(())
     }
 
@@ -69,7 +76,7 @@ impl Desk {
     fn admit(
         &mut self,
         now: Time,
-        came: Time,
+        wait: Wait,
         call: &Call<'_>,
         arguments: Bytes,
     ) -> Result<Option<Box<Handler>>, Violation> {
@@ -96,7 +103,7 @@ impl Desk {
         };
         let found = handles.target(call.handle, call.method);
         let left = call.deadline_ms.map(Duration::from_millis);
-        let late = left.is_some_and(|left| is_too_late(now.since(came), left));
+        let late = left.is_some_and(|left| wait.is_too_long(now, left));
         let target = match &found {
             Ok((_, method)) => target(method, late),
             Err(refused) => Target::Refused { code: refused.code, text: &refused.text },
@@ -112,7 +119,7 @@ impl Desk {
             seq: call.seq,
             attempt: call.attempt,
             method,
-            deadline: left.map(|left| self.server.clock.instant(came + left)),
+            deadline: left.map(|left| self.server.clock.instant(wait.came + left)),
         };
         let span = self.span(call, method);
         #[cfg(feature = "sqlite")]
