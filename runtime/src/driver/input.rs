@@ -221,7 +221,7 @@ impl Input {
 }
 
 /// Read buffer of an idle connection, in bytes.
-const SMALLEST: usize = 1 << 10;
+const SMALLEST: usize = 512;
 /// Largest read buffer, in bytes.
 const LARGEST: usize = 64 << 10;
 /// Bytes that a fragment must still lack to be read straight into its message: below, one more read costs more than a copy.
