@@ -40,9 +40,11 @@ use options::Options;
 use report::Report;
 use server::{Idle, Server};
 use system::Entry;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() {
     raise_file_limit();
+    std::thread::spawn(end_by_signal);
     // A peer that fails leaves a gap in the tables and one line here.
     std::panic::set_hook(Box::new(|panic| eprintln!("\r{panic}")));
     let options = Options::parse();
@@ -59,6 +61,21 @@ fn main() {
 fn find(name: &str) -> &'static Entry {
     systems::ALL.iter().find(|entry| entry.name == name).expect("a system of this program")
 }
+
+/// A peer's server takes these signals for itself, so that they would end nothing.
+fn end_by_signal() {
+    farcall_benches::runtime().block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).expect("a signal handler");
+        let mut interrupt = signal(SignalKind::interrupt()).expect("a signal handler");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    std::process::exit(ENDED_BY_SIGNAL);
+}
+
+const ENDED_BY_SIGNAL: i32 = 130;
 
 /// 10,000 connections need as many files.
 fn raise_file_limit() {

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::cases::Tell;
 use crate::options::Options;
-use crate::systems::farcall::AT_MOST_ONCE;
+use crate::systems::farcall::{AT_MOST_ONCE, AT_MOST_ONCE_UDP};
 
 /// What the handler computes for.
 const WORK: Duration = Duration::from_micros(50);
@@ -58,13 +58,24 @@ struct Counts {
 }
 
 pub(crate) fn measure(_: usize, options: &Options, tell: Tell<'_>) {
-    let url = server_thread(1, async || {
-        let server = farcall::serve("tcp://127.0.0.1:0", "mill", Wheel).await;
+    for (name, place) in
+        [(AT_MOST_ONCE, "tcp://127.0.0.1:0"), (AT_MOST_ONCE_UDP, "udp://127.0.0.1:0")]
+    {
+        let results = overloaded(place, options.span * 4);
+        for (index, result) in results.into_iter().enumerate() {
+            tell(name, index, result);
+        }
+    }
+}
+
+/// What [`Case::values`](crate::cases::Case) names, over one transport.
+fn overloaded(place: &'static str, span: Duration) -> [f64; 6] {
+    let url = server_thread(1, async move || {
+        let server = farcall::serve(place, "mill", Wheel).await;
         let url = server.as_ref().expect("serving").url("mill");
         std::mem::forget(server);
         url
     });
-    let span = options.span * 4;
     let results = std::thread::spawn(move || {
         pin(0);
         runtime().block_on(async {
@@ -81,10 +92,7 @@ pub(crate) fn measure(_: usize, options: &Options, tell: Tell<'_>) {
             [peak, peak * FACTOR, goodput, goodput / peak, p99, known]
         })
     });
-    let results = results.join().expect("no panic");
-    for (index, result) in results.into_iter().enumerate() {
-        tell(AT_MOST_ONCE, index, result);
-    }
+    results.join().expect("no panic")
 }
 
 /// Calls a second that are answered within their deadline, of callers that wait for their answer.

@@ -4,6 +4,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use farcall_benches::{pin, runtime};
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
@@ -18,6 +19,8 @@ pub(crate) trait System: 'static {
     const DATAGRAMS: bool = false;
     /// Whether its parts stay on one thread and want tokio's `LocalSet`.
     const LOCAL: bool = false;
+    /// Whether it refuses a runtime that has but the thread which it is driven from.
+    const THREADED: bool = false;
 
     /// One connection.
     type Client: 'static;
@@ -149,7 +152,7 @@ fn hold<S: System>(address: &str, counts: &[usize], tell: Growth<'_>) {
 const SETTLE: Duration = Duration::from_millis(300);
 
 fn block_on<S: System, T>(future: impl Future<Output = T>) -> T {
-    let runtime = runtime();
+    let runtime = if S::THREADED { threaded() } else { runtime() };
     let done = if S::LOCAL {
         LocalSet::new().block_on(&runtime, future)
     } else {
@@ -157,4 +160,10 @@ fn block_on<S: System, T>(future: impl Future<Output = T>) -> T {
     };
     runtime.shutdown_background();
     done
+}
+
+/// A runtime with a thread of its own, which has the core of this one.
+fn threaded() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().expect("a runtime")
 }

@@ -12,6 +12,7 @@ mod std_tcp;
 mod tarpc;
 mod tonic;
 mod volo;
+mod zenoh;
 
 use crate::system::Entry;
 
@@ -36,4 +37,5 @@ pub(crate) const ALL: &[Entry] = &[
     Entry::of::<volo::Volo>(),
     Entry::of::<jsonrpsee::Jsonrpsee>(),
     Entry::of::<irpc::Irpc>(),
+    Entry::of::<zenoh::Zenoh>(),
 ];

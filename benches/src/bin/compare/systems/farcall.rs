@@ -14,6 +14,7 @@ use crate::system::System;
 
 /// What the goals are about.
 pub(crate) const AT_MOST_ONCE: &str = "farcall at-most-once tcp";
+pub(crate) const AT_MOST_ONCE_UDP: &str = "farcall at-most-once udp";
 
 /// Connections that are measured of each promise.
 const FEW: usize = 64;
@@ -114,7 +115,7 @@ promise!(
     AtMostOnceTcp,
     "farcall at-most-once tcp", // AT_MOST_ONCE
     AtMostOnceUdp,
-    "farcall at-most-once udp"
+    "farcall at-most-once udp" // AT_MOST_ONCE_UDP
 );
 
 /// At most once, by connections that look again before they sleep.
