@@ -8,15 +8,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 
 use super::lock;
+use crate::transport::GroupSocket;
 use crate::wire::bundle::{self, MOST_PARTS};
 
 /// Where bundles are sent.
 pub(crate) struct Multicast {
-    socket: UdpSocket,
+    socket: Box<dyn GroupSocket>,
     group: SocketAddr,
     /// Largest datagram of a link, in bytes.
     datagram: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Share {
 
 impl Multicast {
     pub(crate) fn new(
-        socket: UdpSocket,
+        socket: Box<dyn GroupSocket>,
         group: SocketAddr,
         datagram: usize,
         runtime: Handle,
@@ -80,7 +80,7 @@ impl Multicast {
             return self.send(second);
         }
         // What does not leave is lost, and sent again by its links.
-        let _ = self.socket.try_send_to(&bytes, self.group);
+        let _ = self.socket.try_send(&bytes, self.group);
     }
 }
 

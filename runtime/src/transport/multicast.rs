@@ -1,10 +1,76 @@
 //! Sockets of groups: bound to the group's own address, so that nothing else arrives there, and sockets that ask.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::task::{Context, Poll, ready};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
+
+/// A socket on which a group's datagrams arrive, or from which they are sent; closed when it is dropped.
+pub(crate) trait GroupSocket: Send + Sync {
+    /// Receives one datagram; how long it was, and where it came from. One task at a time waits.
+    ///
+    /// # Errors
+    /// Of a shortage that may pass, or of a datagram that was sent before. The socket can be used on.
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>>;
+
+    /// Sends one datagram. One task at a time waits.
+    ///
+    /// # Errors
+    /// Why nothing of it leaves. The socket can be used on.
+    fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8], to: SocketAddr)
+    -> Poll<io::Result<()>>;
+
+    /// Sends one datagram, if the socket takes it at once.
+    ///
+    /// # Errors
+    /// It does not.
+    fn try_send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()>;
+}
+
+impl dyn GroupSocket {
+    /// See [`poll_receive`](GroupSocket::poll_receive).
+    pub(crate) async fn receive(&self, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        poll_fn(|cx| self.poll_receive(cx, into)).await
+    }
+
+    /// See [`poll_send`](GroupSocket::poll_send).
+    pub(crate) async fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        poll_fn(|cx| self.poll_send(cx, bytes, to)).await
+    }
+}
+
+impl GroupSocket for UdpSocket {
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut into = ReadBuf::new(into);
+        let from = ready!(self.poll_recv_from(cx, &mut into))?;
+        Poll::Ready(Ok((into.filled().len(), from)))
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
+        self.poll_send_to(cx, bytes, to).map_ok(drop)
+    }
+
+    fn try_send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.try_send_to(bytes, to).map(drop)
+    }
+}
 
 /// Through which interface, and how far.
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +83,8 @@ pub(crate) struct Reach {
     pub(crate) ttl: u32,
 }
 
-/// A socket on which what is sent to a group arrives: a multicast group, or a broadcast address. Several on one host each
-/// get a copy.
-pub(crate) fn join(group: SocketAddr, reach: Reach) -> io::Result<UdpSocket> {
+/// See [`Network::join`](super::Network::join).
+pub(super) fn join(group: SocketAddr, reach: Reach) -> io::Result<UdpSocket> {
     let socket = open(group, reach)?;
     socket.set_reuse_address(true)?;
     // A group of one link is no address before the link is said.
@@ -42,8 +107,8 @@ pub(crate) fn join(group: SocketAddr, reach: Reach) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// A socket that asks a group, or answers who asked.
-pub(crate) fn ask(from: IpAddr, reach: Reach) -> io::Result<UdpSocket> {
+/// See [`Network::ask`](super::Network::ask).
+pub(super) fn ask(from: IpAddr, reach: Reach) -> io::Result<UdpSocket> {
     let from = SocketAddr::new(from, 0);
     let socket = open(from, reach)?;
     socket.bind(&SockAddr::from(from))?;

@@ -182,7 +182,11 @@ impl Hall {
             let Some(entry) = self.links.get(&link) else { continue };
             let (from, local) = entry.route();
             self.traffic.received += 1;
+            #[cfg(farcall_canary)]
+            crate::canary::set_in_bundle(true);
             self.receive(cx, now, &Received { from, local, bytes: &bytes });
+            #[cfg(farcall_canary)]
+            crate::canary::set_in_bundle(false);
         }
     }
 
