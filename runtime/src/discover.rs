@@ -24,6 +24,7 @@ use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::semantics::Execution;
 use crate::serve::ServeError;
+pub use crate::transport::Callers;
 use crate::transport::{GroupSocket, Reach};
 use crate::wire::seek::{Here, SEEK_SIZE, Seek, Way, WayKind};
 
@@ -36,6 +37,9 @@ pub struct Discovery {
     pub interface_index: u32,
     /// How many hops questions and answers go: 1, the default, stays in the network at hand.
     pub ttl: u32,
+    /// Whom a member that [announces](Node::announce) itself listens to: by default those in its own subnet, however a
+    /// datagram from elsewhere came there.
+    pub callers: Callers,
     /// How long answers are waited for. 500 milliseconds. The question is asked three times, and answers are spread over a quarter of
     /// this.
     pub wait: Duration,
@@ -63,7 +67,8 @@ pub struct Finding<P> {
 impl Default for Discovery {
     fn default() -> Discovery {
         let wait = Duration::from_millis(500);
-        Discovery { interface: None, interface_index: 0, ttl: 1, wait }
+        let Reach { interface, index: interface_index, ttl, callers } = Reach::default();
+        Discovery { interface, interface_index, ttl, callers, wait }
     }
 }
 
@@ -150,7 +155,8 @@ impl Node {
 
 impl Discovery {
     pub(crate) fn reach(&self) -> Reach {
-        Reach { interface: self.interface, index: self.interface_index, ttl: self.ttl }
+        let Discovery { interface, interface_index: index, ttl, callers, .. } = *self;
+        Reach { interface, index, ttl, callers }
     }
 }
 

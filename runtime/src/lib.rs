@@ -288,7 +288,7 @@ pub use address::{Address, AddressError, Host, HostPort, IntoUrl, NameError, Url
 pub use call::Call;
 pub use context::{Caller, Cancellation, Context, NoContext};
 pub use descriptor::{Descriptor, MethodDescriptor};
-pub use discover::{Discovery, Finding, Found};
+pub use discover::{Callers, Discovery, Finding, Found};
 pub use dispatch::{Implements, Interface, Object};
 pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/remote.md")]

@@ -6,6 +6,7 @@
 mod datagrams;
 mod memory;
 mod multicast;
+mod subnets;
 mod tcp;
 mod udp;
 
@@ -25,6 +26,7 @@ use crate::limits::Limits;
 pub(crate) use datagrams::BATCH;
 pub(crate) use datagrams::{Binding, Datagrams, Inbox, Received, Route, Side};
 pub(crate) use multicast::{GroupSocket, Reach};
+pub use subnets::Callers;
 pub(crate) use udp::dropped_by_kernel;
 
 /// Makes connections.

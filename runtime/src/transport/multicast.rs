@@ -9,6 +9,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 
+use super::subnets::{Callers, Neighbours};
+
 /// A socket on which a group's datagrams arrive, or from which they are sent; closed when it is dropped.
 pub(crate) trait GroupSocket: Send + Sync {
     /// Receives one datagram; how long it was, and where it came from. One task at a time waits.
@@ -72,7 +74,7 @@ impl GroupSocket for UdpSocket {
     }
 }
 
-/// Through which interface, and how far.
+/// Through which interface, how far, and from whom.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reach {
     /// The address of the interface, for IPv4.
@@ -81,10 +83,54 @@ pub(crate) struct Reach {
     pub(crate) index: u32,
     /// Routers that a datagram passes, and one.
     pub(crate) ttl: u32,
+    /// Who is heard.
+    pub(crate) callers: Callers,
+}
+
+impl Default for Reach {
+    fn default() -> Reach {
+        Reach { interface: None, index: 0, ttl: 1, callers: Callers::Subnet }
+    }
+}
+
+/// A socket that was bound to a group's address.
+pub(super) struct Joined {
+    socket: UdpSocket,
+    /// Who is heard; everybody if there is none.
+    neighbours: Option<Neighbours>,
+}
+
+impl GroupSocket for Joined {
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        loop {
+            let (length, from) = ready!(self.socket.poll_receive(cx, into))?;
+            if self.neighbours.as_ref().is_none_or(|neighbours| neighbours.have(from.ip())) {
+                return Poll::Ready(Ok((length, from)));
+            }
+            tracing::debug!(%from, "a datagram to a group from outside the subnet");
+        }
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        to: SocketAddr,
+    ) -> Poll<io::Result<()>> {
+        self.socket.poll_send_to(cx, bytes, to).map_ok(drop)
+    }
+
+    fn try_send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.socket.try_send_to(bytes, to).map(drop)
+    }
 }
 
 /// See [`Network::join`](super::Network::join).
-pub(super) fn join(group: SocketAddr, reach: Reach) -> io::Result<UdpSocket> {
+pub(super) fn join(group: SocketAddr, reach: Reach) -> io::Result<Joined> {
     let socket = open(group, reach)?;
     socket.set_reuse_address(true)?;
     // A group of one link is no address before the link is said.
@@ -104,7 +150,11 @@ pub(super) fn join(group: SocketAddr, reach: Reach) -> io::Result<UdpSocket> {
         }
         _ => {}
     }
-    UdpSocket::from_std(socket.into())
+    let neighbours = match reach.callers {
+        Callers::Subnet => Some(Neighbours::of(reach)),
+        Callers::Anyone => None,
+    };
+    Ok(Joined { socket: UdpSocket::from_std(socket.into())?, neighbours })
 }
 
 /// See [`Network::ask`](super::Network::ask).
