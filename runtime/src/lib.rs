@@ -301,6 +301,8 @@ pub use group::{Gather, Group, GroupCall, Member, Outcome, Replies, Reply, Unmet
 pub use id::StoreId;
 pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
 pub use limits::Limits;
+#[cfg(feature = "sqlite")]
+pub use mailbox::DurableMailbox;
 pub use mailbox::{Capacity, Mailbox, ReceiveError, SendError, Sender, SenderConfig};
 pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, serve, serve_as};
 #[cfg(feature = "sqlite")]
