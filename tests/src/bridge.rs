@@ -115,20 +115,56 @@ pub fn lose() -> Result<(), Failed> {
 /// # Errors
 /// As [`lose`].
 pub fn rule(hook: &str, rule: &str) -> Result<(), Failed> {
-    run("nft add table inet test")?;
-    let kind = format!("{{ type filter hook {hook} priority 0 ; }}");
-    output(Command::new("nft").args(["add", "chain", "inet", "test", hook, &kind]))?;
+    chain(hook)?;
     run(&format!("nft add rule inet test {hook} {rule}"))
 }
 
-/// How many packets the rule of a hook has counted.
+/// Counts what each rule of a hook matches from now on, and nothing that was before.
 ///
 /// # Errors
-/// There is none.
-pub fn counted(hook: &str) -> Result<u64, Failed> {
+/// As [`lose`].
+pub fn count_anew(hook: &str, rules: &[&str]) -> Result<(), Failed> {
+    chain(hook)?;
+    run(&format!("nft flush chain inet test {hook}"))?;
+    rules.iter().try_for_each(|rule| run(&format!("nft add rule inet test {hook} {rule} counter")))
+}
+
+fn chain(hook: &str) -> Result<(), Failed> {
+    run("nft add table inet test")?;
+    let kind = format!("{{ type filter hook {hook} priority 0 ; }}");
+    output(Command::new("nft").args(["add", "chain", "inet", "test", hook, &kind])).map(drop)
+}
+
+/// What a rule has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Datagrams.
+    pub packets: u64,
+    /// Their bytes, with the headers of IP and UDP.
+    pub bytes: u64,
+}
+
+impl Count {
+    /// Bytes within the datagrams, which IPv4 carried.
+    #[must_use]
+    pub fn payload(self) -> u64 {
+        self.bytes - 28 * self.packets
+    }
+}
+
+/// What the rules of a hook have counted, one after the other.
+///
+/// # Errors
+/// There are none.
+pub fn counted(hook: &str) -> Result<Vec<Count>, Failed> {
     let listed = output(Command::new("nft").args(["list", "chain", "inet", "test", hook]))?;
-    let count = listed.split("packets ").nth(1).and_then(|rest| rest.split(' ').next());
-    Ok(count.ok_or("the rule counts")?.parse()?)
+    let count = |rest: &str| -> Result<Count, Failed> {
+        let mut words = rest.split_whitespace();
+        let packets = words.next().ok_or("a number")?.parse()?;
+        let bytes = words.nth(1).ok_or("another")?.parse()?;
+        Ok(Count { packets, bytes })
+    };
+    listed.split("packets ").skip(1).map(count).collect()
 }
 
 /// The number of a device.

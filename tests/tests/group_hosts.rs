@@ -22,6 +22,17 @@ fn a_thousand_calls_by_multicast_hold_at_five_percent_loss_while_each_host_is_ki
 }
 
 #[test]
+fn calls_of_sixteen_bytes_to_eight_by_one_datagram_take_three_tenths_of_the_bytes_at_most() {
+    // All that leaves the client is counted: calls, acknowledgements and what is sent again.
+    let Some(said) = run("bytes") else { return };
+    println!("{said}");
+    let last = said.lines().next_back().unwrap_or_default();
+    let thousandths: Vec<u32> = last.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [payload, 1000, with_headers, 1000] = thousandths[..] else { panic!("{last}") };
+    assert!(payload <= 300 && with_headers <= 300, "{last}");
+}
+
+#[test]
 fn a_caller_outside_the_subnet_is_neither_answered_nor_obeyed() {
     let Some(said) = run("outside") else { return };
     let (outside, inside) =

@@ -17,7 +17,7 @@ use crate::address::{Address, Host};
 use crate::context::Flag;
 use crate::id::{Boot, NodeId};
 use crate::transport::{GroupSocket, Reach};
-use crate::wire::bundle::Bundle;
+use crate::wire::bundle::{Bundle, Part};
 use crate::wire::seek::{Here, MOST_WAYS, Seek, Way, WayKind};
 
 /// What a member asks of its node.
@@ -29,7 +29,7 @@ pub(crate) trait Member: Send + Sync {
     fn listens(&self) -> Vec<Address>;
 
     /// Takes datagrams of links, which came in a bundle.
-    fn inject(&self, datagrams: &[(u64, Vec<u8>)]);
+    fn inject(&self, parts: &[Part]);
 
     /// A socket from which an answer is sent.
     fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>>;
@@ -65,8 +65,8 @@ pub(crate) async fn run(
         };
         let Some(member) = node.upgrade() else { return };
         if let Ok(bundle) = Bundle::decode(&bytes[..length]) {
-            let datagrams: Vec<_> = bundle.datagrams().collect();
-            member.inject(&datagrams);
+            let parts: Vec<_> = bundle.parts().collect();
+            member.inject(&parts);
             continue;
         }
         let Ok(seek) = Seek::decode(&bytes[..length]) else { continue };

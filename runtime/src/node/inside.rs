@@ -14,6 +14,7 @@ use crate::error::CallError;
 use crate::limits::Limits;
 use crate::semantics::Execution;
 use crate::transport::{GroupSocket, Reach};
+use crate::wire::bundle::{ClientTag, Part};
 
 impl Node {
     /// The bounds of this node.
@@ -70,7 +71,8 @@ impl Node {
             source: Arc::new(error),
         })?;
         let datagram = self.limits().datagram;
-        Ok(Arc::new(Multicast::new(socket, group, datagram, runtime.clone())))
+        let client = ClientTag::of(self.id());
+        Ok(Arc::new(Multicast::new(socket, group, client, datagram, runtime.clone())))
     }
 
     /// Answers those who seek objects at this socket, until the node is shut down.
@@ -93,8 +95,8 @@ impl Member for Inner {
         lock(&self.listening).clone()
     }
 
-    fn inject(&self, datagrams: &[(u64, Vec<u8>)]) {
-        self.server.inject(datagrams);
+    fn inject(&self, parts: &[Part]) {
+        self.server.inject(parts);
     }
 
     fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>> {

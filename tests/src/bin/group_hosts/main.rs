@@ -1,9 +1,10 @@
 //! Hosts on a bridge, each in a network namespace of its own, and a client that finds and calls them.
 //!
 //! The test `group_hosts` runs it with `unshare -n`: what it makes of devices, addresses and rules is in its own namespaces
-//! and goes with them. `group_hosts found FOLDER`, `lossy`, `outside` and `anyone` are the client, `host NUMBER LOG`, `open`
+//! and goes with them. `group_hosts found FOLDER`, `lossy`, `bytes`, `outside` and `anyone` are the client, `host NUMBER LOG`, `open`
 //! and `stranger` what it starts. The last line says what held.
 
+mod bytes;
 mod outside;
 
 use std::error::Error;
@@ -26,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match words[..] {
         ["found", folder] => runtime.block_on(found(Path::new(folder))),
         ["lossy", folder] => runtime.block_on(lossy(Path::new(folder))),
+        ["bytes", folder] => runtime.block_on(bytes::client(Path::new(folder))),
         ["outside", folder] => runtime.block_on(outside::client(Path::new(folder), "host")),
         ["anyone", folder] => runtime.block_on(outside::client(Path::new(folder), "open")),
         ["host", number, log] => {
@@ -35,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             runtime.block_on(host(number.parse()?, Path::new(log), Callers::Anyone))
         }
         ["stranger", number, _] => outside::stranger(number.parse()?),
-        _ => Err("group_hosts found|lossy|outside|anyone FOLDER".into()),
+        _ => Err("group_hosts found|lossy|bytes|outside|anyone FOLDER".into()),
     }
 }
 
@@ -189,7 +191,8 @@ async fn lossy(folder: &Path) -> Result<(), Failed> {
     }
     let told: Vec<Told> = callers.join_all().await.into_iter().flatten().collect();
     judge(folder, &told)?;
-    let (bundles, lost) = (bridge::counted("output")?, bridge::counted("input")?);
+    let [bundles, lost] =
+        [bridge::counted("output")?[0], bridge::counted("input")?[0]].map(|count| count.packets);
     println!("{bundles} datagrams to the group, {lost} of the answers lost");
     assert!(bundles >= CALLS / 2, "only {bundles} calls left in one datagram");
     assert!(lost >= CALLS / 20, "only {lost} datagrams were lost here");
