@@ -5,14 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -25,7 +24,8 @@ use crate::node::Node;
 use crate::proxy::Proxy;
 use crate::semantics::Execution;
 use crate::serve::ServeError;
-use crate::transport::multicast::{self, Reach};
+pub use crate::transport::Callers;
+use crate::transport::{GroupSocket, Reach};
 use crate::wire::seek::{Here, SEEK_SIZE, Seek, Way, WayKind};
 
 /// Through which interface a group is reached, how far, and for how long answers are waited for.
@@ -37,6 +37,9 @@ pub struct Discovery {
     pub interface_index: u32,
     /// How many hops questions and answers go: 1, the default, stays in the network at hand.
     pub ttl: u32,
+    /// Whom a member that [announces](Node::announce) itself listens to: by default those in its own subnet, however a
+    /// datagram from elsewhere came there.
+    pub callers: Callers,
     /// How long answers are waited for. 500 milliseconds. The question is asked three times, and answers are spread over a quarter of
     /// this.
     pub wait: Duration,
@@ -64,13 +67,14 @@ pub struct Finding<P> {
 impl Default for Discovery {
     fn default() -> Discovery {
         let wait = Duration::from_millis(500);
-        Discovery { interface: None, interface_index: 0, ttl: 1, wait }
+        let Reach { interface, index: interface_index, ttl, callers } = Reach::default();
+        Discovery { interface, interface_index, ttl, callers, wait }
     }
 }
 
 /// What a question asks, and of whom.
 struct Question {
-    socket: UdpSocket,
+    socket: Box<dyn GroupSocket>,
     group: SocketAddr,
     nonce: u64,
     object: Arc<str>,
@@ -101,8 +105,7 @@ impl Node {
         let reach = settings.reach();
         let joined = group_address(&url)?;
         let _entered = runtime.enter();
-        let socket = self.check_groups().and_then(|()| multicast::join(joined, reach));
-        let socket = socket.map_err(|source| {
+        let socket = self.join_group(joined, reach).map_err(|source| {
             let address = url.address().to_string().into();
             ServeError::Listen { address, source }
         })?;
@@ -129,16 +132,12 @@ impl Node {
         let group = group_address(&url).map_err(CallError::BadAddress)?;
         let closed = CallError::Closed { execution: Execution::NotExecuted };
         let runtime = self.runtime().ok_or(closed)?;
-        let any: IpAddr = match group {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
         let _entered = runtime.enter();
-        let socket = self.check_groups().and_then(|()| multicast::ask(any, settings.reach()));
-        let socket = socket.map_err(|error| CallError::Unreachable {
-            peer: url.address().to_string().into(),
-            source: Arc::new(error),
-        })?;
+        let socket =
+            self.ask_group(group, settings.reach()).map_err(|error| CallError::Unreachable {
+                peer: url.address().to_string().into(),
+                source: Arc::new(error),
+            })?;
         let question = Question {
             socket,
             group,
@@ -156,7 +155,8 @@ impl Node {
 
 impl Discovery {
     pub(crate) fn reach(&self) -> Reach {
-        Reach { interface: self.interface, index: self.interface_index, ttl: self.ttl }
+        let Discovery { interface, interface_index: index, ttl, callers, .. } = *self;
+        Reach { interface, index, ttl, callers }
     }
 }
 
@@ -197,7 +197,7 @@ impl Question {
         for time in 1..=TIMES {
             if time < TIMES {
                 // A datagram that is lost is asked again; a network that refuses one may take the next.
-                let _ = self.socket.send_to(&question, self.group).await;
+                let _ = self.socket.send(&question, self.group).await;
             }
             let until = began + spread * time;
             let hearing = self.hear(&node, &found, &mut known);
@@ -219,7 +219,7 @@ impl Question {
         while known.len() < self.most {
             // Before anything is read: an answer that was read is told.
             let Ok(place) = found.reserve().await else { return };
-            let received = unless(found.closed(), self.socket.recv_from(&mut bytes)).await;
+            let received = unless(found.closed(), self.socket.receive(&mut bytes)).await;
             let Some(received) = received else { return };
             let Ok((length, from)) = received else {
                 // What the system says here is of a datagram that was sent before.

@@ -288,7 +288,7 @@ pub use address::{Address, AddressError, Host, HostPort, IntoUrl, NameError, Url
 pub use call::Call;
 pub use context::{Caller, Cancellation, Context, NoContext};
 pub use descriptor::{Descriptor, MethodDescriptor};
-pub use discover::{Discovery, Finding, Found};
+pub use discover::{Callers, Discovery, Finding, Found};
 pub use dispatch::{Implements, Interface, Object};
 pub use error::{CallError, MethodError, Refusal};
 #[doc = include_str!("../docs/remote.md")]
@@ -301,6 +301,8 @@ pub use group::{Gather, Group, GroupCall, Member, Outcome, Replies, Reply, Unmet
 pub use id::StoreId;
 pub use id::{Boot, CallId, MethodId, NodeId, SessionId};
 pub use limits::Limits;
+#[cfg(feature = "sqlite")]
+pub use mailbox::DurableMailbox;
 pub use mailbox::{Capacity, Mailbox, ReceiveError, SendError, Sender, SenderConfig};
 pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, serve, serve_as};
 #[cfg(feature = "sqlite")]

@@ -8,24 +8,35 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-use crate::address::IntoUrl;
+use crate::address::{IntoUrl, Url};
+use crate::discover::Discovery;
 use crate::error::CallError;
 use crate::group::{Group as _, Member};
 use crate::node::Node;
+use crate::proxy::Proxy;
 use crate::registry::RegistryError;
+use crate::semantics::Semantics;
 
 mod buffer;
+#[cfg(feature = "sqlite")]
+mod durable;
 mod error;
 mod inbox;
 mod object;
 mod pump;
 mod sender;
+mod way;
 
+#[cfg(feature = "sqlite")]
+pub use durable::DurableMailbox;
 pub use error::{ReceiveError, SendError};
 pub use inbox::Mailbox;
 pub use sender::{Sender, SenderConfig};
 
+#[cfg(feature = "sqlite")]
+use durable::{RemoteDurableMailboxGroup, RemoteDurableMailboxProxy};
 use object::{RemoteMailboxGroup, RemoteMailboxProxy};
+use way::Way;
 
 /// How many messages a mailbox holds that nobody has received yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +79,23 @@ impl Node {
         config: SenderConfig,
     ) -> Result<Sender<T>, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
-        let mailbox: RemoteMailboxProxy = self.lookup(&url).await?;
-        Sender::open(self, vec![(Member::new(url), mailbox)], config)
+        let way = match config.semantics {
+            #[cfg(feature = "sqlite")]
+            Semantics::ExactlyOnce => {
+                // Its owner need not be there, for what is sent is saved; but if it is, it must have such a mailbox.
+                match self.lookup::<RemoteDurableMailboxProxy>(&url).await {
+                    Err(CallError::Unreachable { .. } | CallError::DeadlineExceeded { .. }) => {
+                        Way::Durable(self.proxy(&url)?)
+                    }
+                    found => Way::Durable(found?),
+                }
+            }
+            semantics => {
+                refuse(semantics)?;
+                Way::Memory(self.lookup::<RemoteMailboxProxy>(&url).await?)
+            }
+        };
+        Sender::open(self, vec![(Member::new(url), way)], config)
     }
 
     /// A sender of each message to all the mailboxes, none of which need be there yet.
@@ -81,12 +107,72 @@ impl Node {
         urls: impl IntoIterator<Item = impl IntoUrl>,
         config: SenderConfig,
     ) -> Result<Sender<T>, CallError> {
+        #[cfg(feature = "sqlite")]
+        if config.semantics == Semantics::ExactlyOnce {
+            let group: RemoteDurableMailboxGroup = self.group(urls).await?;
+            return self.sender_to(group.members(), config);
+        }
+        refuse(config.semantics)?;
         let group: RemoteMailboxGroup = self.group(urls).await?;
-        let mailboxes = group.members().into_iter().map(|member| {
-            let proxy = self.proxy::<RemoteMailboxProxy>(member.url())?;
-            Ok((member, proxy))
+        self.sender_to(group.members(), config)
+    }
+
+    /// A sender of each message to all the mailboxes that are [found](Node::discover) at a multicast group's or a
+    /// broadcast address, `udp://239.255.42.1:7400/orders`. Those that answer now are the mailboxes of the sender; each
+    /// message goes to each of them by itself.
+    ///
+    /// # Errors
+    /// As [`Node::discover`] and [`Node::group_sender`]. That nobody answers is no error: the sender has no mailbox then.
+    pub async fn found_sender<T>(
+        &self,
+        url: impl IntoUrl,
+        settings: &Discovery,
+        config: SenderConfig,
+    ) -> Result<Sender<T>, CallError> {
+        #[cfg(feature = "sqlite")]
+        if config.semantics == Semantics::ExactlyOnce {
+            let urls = self.found_urls::<RemoteDurableMailboxProxy>(url, settings).await?;
+            return self.group_sender(urls, config).await;
+        }
+        let urls = self.found_urls::<RemoteMailboxProxy>(url, settings).await?;
+        self.group_sender(urls, config).await
+    }
+
+    async fn found_urls<P: Proxy>(
+        &self,
+        url: impl IntoUrl,
+        settings: &Discovery,
+    ) -> Result<Vec<Url>, CallError> {
+        let mut finding = self.discover::<P>(url, settings)?;
+        let mut urls = Vec::new();
+        while let Some(found) = finding.next().await {
+            urls.extend(found.urls.into_iter().next());
+        }
+        Ok(urls)
+    }
+
+    fn sender_to<T>(
+        &self,
+        members: Vec<Member>,
+        config: SenderConfig,
+    ) -> Result<Sender<T>, CallError> {
+        let mailboxes = members.into_iter().map(|member| {
+            let way = match config.semantics {
+                #[cfg(feature = "sqlite")]
+                Semantics::ExactlyOnce => Way::Durable(self.proxy(member.url())?),
+                _ => Way::Memory(self.proxy(member.url())?),
+            };
+            Ok((member, way))
         });
         Sender::open(self, mailboxes.collect::<Result<_, CallError>>()?, config)
+    }
+}
+
+/// Messages in memory are no promise that outlives a crash.
+fn refuse(semantics: Semantics) -> Result<(), CallError> {
+    match semantics {
+        Semantics::ExactlyOnce => Err(CallError::NotDurable { method: "send" }),
+        _ => Ok(()),
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod datagrams;
 mod memory;
-pub(crate) mod multicast;
+mod multicast;
+mod subnets;
 mod tcp;
 mod udp;
 
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +25,8 @@ use crate::limits::Limits;
 #[cfg(feature = "sim")]
 pub(crate) use datagrams::BATCH;
 pub(crate) use datagrams::{Binding, Datagrams, Inbox, Received, Route, Side};
+pub(crate) use multicast::{GroupSocket, Reach};
+pub use subnets::Callers;
 pub(crate) use udp::dropped_by_kernel;
 
 /// Makes connections.
@@ -37,10 +41,12 @@ pub(crate) trait Network: Send + Sync {
     fn datagrams<'a>(&'a self, address: &'a Address, side: Side, limits: &'a Limits)
     -> Binding<'a>;
 
-    /// Whether groups are reached here, by multicast and broadcast.
-    fn has_groups(&self) -> bool {
-        false
-    }
+    /// A socket on which what is sent to a group arrives: a multicast group, or a broadcast address. Several on one host
+    /// each get a copy.
+    fn join(&self, group: SocketAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>>;
+
+    /// A socket that sends to groups, and hears who answers it; at `from`, which may leave the choice to the system.
+    fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>>;
 }
 
 /// A stream that is being made.
@@ -76,10 +82,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 pub(crate) struct RealNetwork;
 
 impl Network for RealNetwork {
-    fn has_groups(&self) -> bool {
-        true
-    }
-
     fn connect<'a>(&'a self, address: &'a Address) -> Connecting<'a> {
         match address {
             Address::Tcp(place) => Box::pin(tcp::connect(place)),
@@ -109,6 +111,14 @@ impl Network for RealNetwork {
             (Address::Udp(place), Side::Server) => Box::pin(udp::listen(place, limits)),
             _ => Box::pin(async { Err(no_such_kind()) }),
         }
+    }
+
+    fn join(&self, group: SocketAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        Ok(Box::new(multicast::join(group, reach)?))
+    }
+
+    fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        Ok(Box::new(multicast::ask(from, reach)?))
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use farcall::sim::{Failure, Faults, Run, Sim, World};
 use farcall::{
-    CallError, Execution, Gather, Group as _, GroupCall, Limits, Member, Outcome, Replies, Reply,
-    remote,
+    CallError, Discovery, Execution, Gather, Group as _, GroupCall, Limits, Member, Node, Outcome,
+    Replies, Reply, remote,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,10 @@ pub struct Tally {
     pub not_executed: u64,
     /// Members that joined or left.
     pub changes: u64,
+    /// Runs whose calls leave in one datagram for all members.
+    pub bundled: u64,
+    /// Calls that a broadcast is not for.
+    pub not_for_broadcast: u64,
 }
 
 impl Tally {
@@ -87,6 +91,8 @@ impl Tally {
         self.restarted += other.restarted;
         self.not_executed += other.not_executed;
         self.changes += other.changes;
+        self.bundled += other.bundled;
+        self.not_for_broadcast += other.not_for_broadcast;
     }
 }
 
@@ -107,10 +113,22 @@ pub fn run(seed: u64) -> Result<Run<Tally>, Box<Failure>> {
 #[derive(Clone)]
 struct Scene {
     world: World,
+    reach: Reach,
     desks: u64,
     crashes: bool,
     changes: bool,
     notes: Arc<Mutex<Notes>>,
+}
+
+/// How the members are reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// Each by its own address.
+    Unicast,
+    /// Found at a multicast group, and called by datagrams to it.
+    Multicast,
+    /// The same with a broadcast address.
+    Broadcast,
 }
 
 #[derive(Default)]
@@ -193,7 +211,13 @@ enum Policy {
 impl Scene {
     fn new(world: World) -> Scene {
         let (desks, kind) = (3 + world.below(3), world.seed() % 3);
-        Scene { world, desks, crashes: kind > 0, changes: kind > 1, notes: Arc::default() }
+        // A quarter of the runs, and a quarter of these.
+        let reach = match (world.seed() % 4, world.seed() / 4 % 4) {
+            (3, 3) => Reach::Broadcast,
+            (3, _) => Reach::Multicast,
+            _ => Reach::Unicast,
+        };
+        Scene { world, reach, desks, crashes: kind > 0, changes: kind > 1, notes: Arc::default() }
     }
 
     async fn run(self) -> Tally {
@@ -201,13 +225,12 @@ impl Scene {
             self.start(desk).await;
         }
         let client = self.world.node("client").limits(limits()).start();
-        let mut urls: Vec<String> = (0..self.desks).map(|desk| self.url(desk)).collect();
+        let group = self.group(&client).await;
         // A second way to the first desk.
         if self.world.one_in(2) {
-            let other = if urls[0] == TCP(0) { UDP(0) } else { TCP(0) };
-            urls.push(other);
+            let other = if self.url(0) == TCP(0) { UDP(0) } else { TCP(0) };
+            group.add(&other).expect("a good address");
         }
-        let group: DeskGroup = client.group(urls).await.expect("good addresses");
         let trouble = tokio::spawn(self.clone().make_trouble(group.clone()));
         let callers = (0..CALLERS).map(|caller| {
             let (scene, group) = (self.clone(), group.clone());
@@ -225,9 +248,25 @@ impl Scene {
         self.look_back()
     }
 
-    /// A desk's URL: every other one over UDP.
+    /// The group: all desks, or those that were found on a network that loses questions and answers.
+    async fn group(&self, client: &Node) -> DeskGroup {
+        let settings = Discovery { wait: Duration::from_secs(1), ..Discovery::default() };
+        let group = match self.reach {
+            Reach::Unicast => client.group((0..self.desks).map(|desk| self.url(desk))).await,
+            Reach::Multicast => client.multicast(format!("{MULTICAST}/desk"), &settings).await,
+            Reach::Broadcast => client.broadcast(format!("{BROADCAST}/desk"), &settings).await,
+        };
+        lock(&self.notes).tally.bundled += u64::from(self.reach != Reach::Unicast);
+        group.expect("good addresses")
+    }
+
+    /// A desk's URL: every other one over UDP; that by which it is found, if it is.
     fn url(&self, desk: u64) -> String {
-        if (desk + self.world.seed()).is_multiple_of(2) { TCP(desk) } else { UDP(desk) }
+        match self.reach {
+            Reach::Unicast if (desk + self.world.seed()).is_multiple_of(2) => TCP(desk),
+            Reach::Unicast => UDP(desk),
+            Reach::Multicast | Reach::Broadcast => FOUND(desk),
+        }
     }
 
     async fn start(&self, desk: u64) {
@@ -242,6 +281,12 @@ impl Scene {
         node.registry().bind("desk", clerk).expect("a free name");
         for at in [format!("tcp://desk{desk}:1"), format!("udp://desk{desk}:2")] {
             node.listen(&at).await.expect("a free port");
+        }
+        let settings = Discovery::default();
+        for at in [MULTICAST, BROADCAST] {
+            if self.reach != Reach::Unicast {
+                node.announce(at, &settings).await.expect("it has not joined before");
+            }
         }
     }
 
@@ -333,7 +378,26 @@ impl Scene {
         let asked = Asked { id, method, policy, filtered, called, present: members.len() };
         let gather = policy.of(call, patience);
         let replies = if world.one_in(2) { gather.await } else { streamed(gather).await };
+        if self.reach == Reach::Broadcast && method == Method::Book {
+            return self.judge_refused(&asked, replies);
+        }
         self.judge(&asked, replies);
+    }
+
+    /// A broadcast may be repeated by the network: it is for no method that must not run twice.
+    fn judge_refused(&self, asked: &Asked, replies: Replies<Answer, Full>) {
+        let mut notes = lock(&self.notes);
+        notes.tally.calls += 1;
+        notes.tally.not_for_broadcast += 1;
+        for reply in replies {
+            let refused = matches!(reply.result, Err(CallError::NotForBroadcast { .. }));
+            // What was to be sent to more members than there are was not begun.
+            let silent = matches!(reply.result, Err(CallError::Silent { .. }));
+            assert!(refused || silent, "a broadcast carries call {}: {:?}", asked.id, reply.result);
+            let told = reply.result.map_or_else(|error| error.execution(), |_| Execution::Executed);
+            assert_eq!(told, Execution::NotExecuted, "of what was refused");
+            notes.told.push((desk_of(&reply.member), asked.id, told));
+        }
     }
 
     /// I13: holds what the caller got against what ran, as far as that is decided now.
@@ -480,12 +544,15 @@ fn passes(answer: &Answer) -> bool {
     !(answer.id + answer.desk).is_multiple_of(4)
 }
 
+/// A desk as it answers who seeks: hosts have their numbers in the order in which they were first started.
+const FOUND: fn(u64) -> String = |desk| format!("udp://10.0.0.{desk}:2/desk");
 const TCP: fn(u64) -> String = |desk| format!("tcp://desk{desk}:1/desk");
 const UDP: fn(u64) -> String = |desk| format!("udp://desk{desk}:2/desk");
 
 fn desk_of(member: &Member) -> u64 {
     let url = member.to_string();
-    let digits = url.split("desk").nth(1).and_then(|rest| rest.split(':').next());
+    let host = url.split("//").nth(1).and_then(|rest| rest.split(':').next()).unwrap_or_default();
+    let digits = host.strip_prefix("desk").or_else(|| host.strip_prefix("10.0.0."));
     digits.and_then(|digits| digits.parse().ok()).expect("the URLs of this scene")
 }
 
@@ -510,6 +577,9 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Tasks that call at the same time.
 const CALLERS: u64 = 2;
+/// Where desks are found.
+const MULTICAST: &str = "udp://239.255.42.1:7400";
+const BROADCAST: &str = "udp://10.255.255.255:7401";
 /// Calls of each.
 const CALLS: u64 = 3;
 /// Things that happen to the members.

@@ -2,6 +2,7 @@
 
 pub mod bank;
 pub mod bank_processes;
+pub mod bridge;
 pub mod datagram_proxy;
 pub mod failure_table;
 pub mod fault_proxy;
@@ -12,4 +13,5 @@ pub mod mailboxes;
 pub mod random;
 pub mod raw;
 pub mod raw_datagram;
+pub mod recorder;
 pub mod service;

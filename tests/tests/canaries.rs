@@ -70,6 +70,9 @@ const PLANTED_IN_STORES: &[&str] = &[
 /// Each planted bug that runs of groups find.
 const PLANTED_IN_GROUPS: &[&str] = &[
     "aliases_vote_twice",
+    "broadcasts_refuse_nothing",
+    "copies_in_bundles_run",
+    "equal_tags_share_a_bundle",
     "excluded_members_are_called",
     "failures_are_accepted",
     "filters_are_not_asked",

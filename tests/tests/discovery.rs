@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use farcall::{CallError, Discovery, Found, Group as _, Limits, Listening, Node, NodeId, remote};
+use farcall::{
+    CallError, Capacity, Discovery, Found, Group as _, Limits, Listening, Mailbox, Node, NodeId,
+    Sender, SenderConfig, remote,
+};
 use farcall_tests::service::{Transport, within};
 use socket2::{Domain, Socket, Type};
 
@@ -123,6 +126,34 @@ async fn members_of_a_multicast_group_are_found_and_called() {
     let nodes: BTreeSet<NodeId> =
         find(elsewhere.node(), &group).await.into_iter().map(|found| found.node).collect();
     assert!(nodes.contains(&bare.id()) && !nodes.contains(&gone.node().id()), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_sender_reaches_the_mailboxes_that_are_found_at_a_multicast_group() {
+    let group = multicast_group();
+    let mut inboxes = Vec::new();
+    for transport in [Transport::Tcp, Transport::Udp, Transport::Udp] {
+        let node = Node::builder().build();
+        let inbox: Mailbox<u64> = node.mailbox("orders", Capacity::Bounded(4)).expect("free");
+        node.listen(transport.anywhere()).await.expect("a free port");
+        node.announce(&group, &settings()).await.expect("loopback has the group");
+        inboxes.push(inbox);
+    }
+    // The name with another object behind it.
+    let _other = member(1, Transport::Tcp, &group).await;
+    let node = Node::builder().build();
+    let url = format!("{group}/orders");
+    let config = SenderConfig::default();
+    let sender: Sender<u64> =
+        node.found_sender(&url, &settings(), config).await.expect("a good address");
+    assert_eq!(sender.mailboxes().len(), inboxes.len());
+    for number in 1..=20 {
+        sender.post(&number).await.expect("nothing is lost");
+        for inbox in &inboxes {
+            assert_eq!(within("it", inbox.receive()).await, Ok(number));
+        }
+    }
+    sender.flush().await.expect("nothing is lost");
 }
 
 #[tokio::test]

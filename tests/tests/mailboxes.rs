@@ -247,8 +247,36 @@ async fn what_a_mailbox_cannot_promise_is_refused_when_the_sender_is_made() {
     let owner = owner::<u64>(Transport::Tcp, Capacity::Bounded(1)).await;
     let config = SenderConfig { semantics: Semantics::ExactlyOnce, ..buffer(1) };
     let sender = Node::builder().build().sender_with::<u64>(owner.here.url("box"), config).await;
-    let error = sender.expect_err("it keeps its messages in memory");
-    assert!(matches!(error, CallError::NotDurable { .. }), "{error}");
+    let error = sender.expect_err("it has no store");
+    assert!(matches!(error, CallError::NoStore), "{error}");
+}
+
+#[test]
+fn a_thread_sends_and_posts_and_a_task_is_told_to_await() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let owner = runtime.block_on(owner::<u64>(Transport::Udp, Capacity::Bounded(1)));
+    let sender = runtime.block_on(owner.sender(buffer(1)));
+    let sends = {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            for number in 1..=20 {
+                sender.post_blocking(&number).expect("it leaves when there is room");
+            }
+            sender.send_blocking(&21)
+        })
+    };
+    for number in 1..=21 {
+        assert_eq!(owner.inbox.receive_blocking(), Ok(number));
+    }
+    sends.join().expect("no panic").expect("it was received");
+    let refused =
+        runtime.spawn(async move { [sender.send_blocking(&1), sender.post_blocking(&1)] });
+    for refused in runtime.block_on(refused).expect("no panic") {
+        let error = refused.expect_err("inside a task");
+        assert!(matches!(error, SendError::BlockingInAsync), "{error}");
+        assert_eq!(error.execution(), Execution::NotExecuted);
+    }
+    assert_eq!(owner.inbox.try_receive(), None);
 }
 
 #[tokio::test]

@@ -10,8 +10,12 @@ use farcall_tests::{groups, mailboxes};
 #[test]
 fn what_groups_promise_holds_over_ten_thousand_seeds() {
     let mut sum = groups::Tally::default();
-    let alone = every(GROUP_SEEDS, groups::run, |run| sum.add(&run.value));
-    println!("{sum:#?}");
+    let mut multicasts = 0;
+    let alone = every(GROUP_SEEDS, groups::run, |run| {
+        sum.add(&run.value);
+        multicasts += run.network.multicasts;
+    });
+    println!("{sum:#?}, {multicasts} datagrams to a group");
     if alone {
         return;
     }
@@ -29,6 +33,10 @@ fn what_groups_promise_holds_over_ten_thousand_seeds() {
         ("restarts in mid-call", sum.restarted, seeds / 50),
         ("not executed", sum.not_executed, seeds / 10),
         ("members that came or went", sum.changes, seeds / 10),
+        ("runs with calls in one datagram", sum.bundled, seeds / 5),
+        // Three of each run ask who is there.
+        ("datagrams to a group", multicasts, 3 * sum.bundled + seeds / 2),
+        ("calls that a broadcast is not for", sum.not_for_broadcast, seeds / 20),
     ]);
 }
 

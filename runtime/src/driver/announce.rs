@@ -5,19 +5,19 @@
 //! time, so that many questions do not make a storm. An answer is never larger than its question and goes no further than
 //! questions do.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
 
 use super::unless;
 use crate::address::{Address, Host};
 use crate::context::Flag;
 use crate::id::{Boot, NodeId};
-use crate::transport::multicast::{self, Reach};
-use crate::wire::bundle::Bundle;
+use crate::transport::{GroupSocket, Reach};
+use crate::wire::bundle::{Bundle, Part};
 use crate::wire::seek::{Here, MOST_WAYS, Seek, Way, WayKind};
 
 /// What a member asks of its node.
@@ -29,7 +29,10 @@ pub(crate) trait Member: Send + Sync {
     fn listens(&self) -> Vec<Address>;
 
     /// Takes datagrams of links, which came in a bundle.
-    fn inject(&self, datagrams: &[(u64, Vec<u8>)]);
+    fn inject(&self, parts: &[Part]);
+
+    /// A socket from which an answer is sent.
+    fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>>;
 
     /// A random number.
     fn draw(&self) -> u64;
@@ -44,7 +47,7 @@ pub(crate) struct Identity {
 
 /// Answers until the node is gone or closed.
 pub(crate) async fn run(
-    socket: UdpSocket,
+    socket: Box<dyn GroupSocket>,
     node: Weak<dyn Member>,
     identity: Identity,
     reach: Reach,
@@ -53,7 +56,7 @@ pub(crate) async fn run(
     let answering = Arc::new(Semaphore::new(MOST_ANSWERS));
     let mut bytes = vec![0; LARGEST];
     loop {
-        let arrival = unless(closing.wait(), socket.recv_from(&mut bytes)).await;
+        let arrival = unless(closing.wait(), socket.receive(&mut bytes)).await;
         let Some(received) = arrival else { return };
         let Ok((length, from)) = received else {
             // A shortage that may pass.
@@ -62,8 +65,8 @@ pub(crate) async fn run(
         };
         let Some(member) = node.upgrade() else { return };
         if let Ok(bundle) = Bundle::decode(&bytes[..length]) {
-            let datagrams: Vec<_> = bundle.datagrams().collect();
-            member.inject(&datagrams);
+            let parts: Vec<_> = bundle.parts().collect();
+            member.inject(&parts);
             continue;
         }
         let Ok(seek) = Seek::decode(&bytes[..length]) else { continue };
@@ -75,11 +78,13 @@ pub(crate) async fn run(
         let Some((ip, here)) = answer(&*member, identity, seek.nonce, from) else { continue };
         let spread = seek.spread_ms.min(LONGEST_SPREAD_MS);
         let delay = Duration::from_millis(member.draw() % (spread + 1));
+        let node = node.clone();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             // Who does not hear asks again.
-            if let Ok(socket) = multicast::ask(ip, reach) {
-                let _ = socket.send_to(&here, from).await;
+            let socket = node.upgrade().map(|member| member.ask(ip, reach));
+            if let Some(Ok(socket)) = socket {
+                let _ = socket.send(&here, from).await;
             }
             // One that has been sent makes room for another a while later only.
             tokio::time::sleep(PAUSE).await;
@@ -111,7 +116,9 @@ fn answer(
             // Every address of the host.
             Host::Ip(ip) if ip == any || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => None,
             Host::Ip(ip) if ip.is_ipv4() == asker.is_ipv4() => Some(ip),
-            Host::Ip(_) | Host::Name(_) => continue,
+            Host::Ip(_) => continue,
+            // The one address of a simulated host.
+            Host::Name(_) => None,
         };
         // One answer has one address: the first that the node was told to listen at.
         if ip.is_some() && from.is_some() && ip != from {

@@ -8,16 +8,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 
 use super::lock;
-use crate::wire::bundle::{self, MOST_PARTS};
+use crate::transport::GroupSocket;
+use crate::wire::bundle::{self, ClientTag, LinkTag, MOST_PARTS, link_of};
 
 /// Where bundles are sent.
 pub(crate) struct Multicast {
-    socket: UdpSocket,
+    socket: Box<dyn GroupSocket>,
     group: SocketAddr,
+    client: ClientTag,
     /// Largest datagram of a link, in bytes.
     datagram: usize,
     runtime: Handle,
@@ -44,12 +45,13 @@ pub(crate) struct Share {
 
 impl Multicast {
     pub(crate) fn new(
-        socket: UdpSocket,
+        socket: Box<dyn GroupSocket>,
         group: SocketAddr,
+        client: ClientTag,
         datagram: usize,
         runtime: Handle,
     ) -> Multicast {
-        Multicast { socket, group, datagram, runtime }
+        Multicast { socket, group, client, datagram, runtime }
     }
 
     /// Whether a call with so many bytes of arguments is one datagram of its link.
@@ -71,7 +73,7 @@ impl Multicast {
 
     /// Sends what fits into one, and the rest in further ones.
     fn send(&self, datagrams: &[Vec<u8>]) {
-        let bytes = bundle::encode(datagrams);
+        let bytes = bundle::encode(self.client, datagrams);
         if datagrams.len() > 1
             && (bytes.len() > self.datagram + BESIDE || datagrams.len() > MOST_PARTS)
         {
@@ -80,7 +82,7 @@ impl Multicast {
             return self.send(second);
         }
         // What does not leave is lost, and sent again by its links.
-        let _ = self.socket.try_send_to(&bytes, self.group);
+        let _ = self.socket.try_send(&bytes, self.group);
     }
 }
 
@@ -115,12 +117,30 @@ impl Bundle {
     fn leave(&self) {
         let mut state = lock(&self.state);
         state.gone = true;
-        let datagrams = std::mem::take(&mut state.datagrams);
+        let mut datagrams = std::mem::take(&mut state.datagrams);
         drop(state);
+        drop_equal_tags(&mut datagrams);
         if !datagrams.is_empty() {
             self.multicast.send(&datagrams);
         }
     }
+}
+
+/// Takes out the datagrams of links that a member could take for each other. They are as good as lost: their links send
+/// them again. Two links in four thousand million have one tag.
+fn drop_equal_tags(datagrams: &mut Vec<Vec<u8>>) {
+    if cfg_canary!("equal_tags_share_a_bundle") {
+        return;
+    }
+    let mut links: Vec<(LinkTag, u64)> =
+        datagrams.iter().map(|one| (LinkTag::of_datagram(one), link_of(one))).collect();
+    links.sort_unstable();
+    links.dedup();
+    let has_twin = |tag| {
+        let first = links.partition_point(|(other, _)| *other < tag);
+        links.get(first + 1).is_some_and(|(other, _)| *other == tag)
+    };
+    datagrams.retain(|one| !has_twin(LinkTag::of_datagram(one)));
 }
 
 /// Bytes of a datagram that are left for what is around a call's arguments: numbers and acknowledgements.
@@ -131,3 +151,26 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 /// What a bundle takes beside the largest datagram: the links and their numbers. Together they pass an Ethernet.
 const BESIDE: usize = 250;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::datagram::{Truncated, begin_data, seal};
+
+    #[test]
+    fn datagrams_of_links_with_one_tag_do_not_leave_together() {
+        let data = |link: u64| {
+            let mut bytes = Vec::new();
+            begin_data(link, Truncated::of(1), &mut bytes);
+            seal(0, &mut bytes);
+            bytes
+        };
+        let [alone, one, other] = [5 << 32 | 1, 7 << 32 | 1, 7 << 32 | 2].map(data);
+        let mut datagrams = vec![one.clone(), alone.clone(), other, alone.clone()];
+        drop_equal_tags(&mut datagrams);
+        assert_eq!(datagrams, [alone.clone(), alone.clone()]);
+        let mut datagrams = vec![one.clone(), alone.clone()];
+        drop_equal_tags(&mut datagrams);
+        assert_eq!(datagrams, [one, alone]);
+    }
+}

@@ -26,6 +26,7 @@ use crate::protocol::server::{ProcessBudget, Sessions};
 use crate::registry::Registry;
 use crate::time::Time;
 use crate::transport::{Listener, Network, Side};
+use crate::wire::bundle::Part;
 
 /// What all connections that a node accepts have in common.
 pub(crate) struct Server {
@@ -129,12 +130,12 @@ impl Server {
     }
 
     /// Datagrams of links that came in a bundle: each is for the socket that has the link, if one does.
-    pub(crate) fn inject(&self, datagrams: &[(u64, Vec<u8>)]) {
+    pub(crate) fn inject(&self, parts: &[Part]) {
         let mut injected = lock(&self.injected);
         injected.retain(|socket| socket.strong_count() > 0);
         let sockets: Vec<_> = injected.iter().filter_map(Weak::upgrade).collect();
         drop(injected);
-        sockets.iter().for_each(|socket| socket.add(datagrams));
+        sockets.iter().for_each(|socket| socket.add(parts));
     }
 
     /// Begins nothing new, lets what runs end and be answered, for at most `grace`; then ends every connection.

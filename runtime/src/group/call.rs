@@ -244,7 +244,8 @@ impl<A: Serialize, T, E> GroupCall<A, T, E> {
     fn refused(&self) -> Option<&'static str> {
         let first = self.present.first().filter(|_| self.broadcast)?;
         let (method, semantics) = first.remote.promise(self.method)?;
-        (semantics > Semantics::AtLeastOnce).then_some(method)
+        let promises_more = semantics > Semantics::AtLeastOnce;
+        (promises_more && !cfg_canary!("broadcasts_refuse_nothing")).then_some(method)
     }
 }
 

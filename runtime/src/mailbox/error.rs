@@ -52,6 +52,9 @@ pub enum SendError {
     },
     /// The sender's node was shut down.
     Closed,
+    /// [`send_blocking`](super::Sender::send_blocking) or [`post_blocking`](super::Sender::post_blocking) was used inside
+    /// an async task, where it would stop the runtime; use `send().await` or `post().await`.
+    BlockingInAsync,
 }
 
 /// Why nothing was received.
@@ -74,7 +77,8 @@ impl SendError {
             | SendError::NotEncoded { .. }
             | SendError::Refused { .. }
             | SendError::Lost { .. }
-            | SendError::Closed => Execution::NotExecuted,
+            | SendError::Closed
+            | SendError::BlockingInAsync => Execution::NotExecuted,
             SendError::Gone { execution, .. } => *execution,
             SendError::Failed(error) => error.execution(),
             SendError::Unseen(_) => Execution::Unknown,
@@ -122,6 +126,9 @@ impl fmt::Display for SendError {
                 write!(f, "{} of {of} mailboxes did not take the message", failed.len())
             }
             SendError::Closed => f.write_str("this node was shut down"),
+            SendError::BlockingInAsync => f.write_str(
+                "blocking inside an async task would stop the runtime; use `send().await` or `post().await`",
+            ),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Batch<'a> {
 }
 
 /// What was put of a batch.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Put {
     /// The mailbox's own number.
     pub(super) mailbox: u64,
@@ -90,7 +90,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The messages, if they lie as it says.
-    fn messages(&self) -> Option<Vec<&[u8]>> {
+    pub(super) fn messages(&self) -> Option<Vec<&[u8]>> {
         let mut begin = 0;
         let message = |end: &u32| {
             let end = usize::try_from(*end).ok()?;

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::buffer::{Buffer, Placed};
 use super::error::SendError;
 use super::inbox::LONGEST_WAIT;
-use super::object::{Batch, NotPut, Put, RemoteMailboxProxy};
+use super::object::{NotPut, Put};
 use super::sender::SenderConfig;
+use super::way::Way;
 use crate::error::CallError;
 use crate::group::Member;
 use crate::semantics::{Execution, Semantics};
@@ -23,7 +23,7 @@ pub(super) struct Pump {
     /// Which of the sender's mailboxes.
     pub(super) number: usize,
     pub(super) member: Member,
-    pub(super) mailbox: RemoteMailboxProxy,
+    pub(super) mailbox: Way,
     pub(super) config: SenderConfig,
     /// Bytes of several messages in one call.
     pub(super) batch_bytes: usize,
@@ -37,7 +37,7 @@ impl Pump {
         let mut moved = Instant::now();
         while self.is_more().await {
             let batch = self.buffer.batch(self.next, room, self.batch_bytes);
-            let ended = match self.put(&batch).await {
+            let ended = match self.mailbox.put(&batch, &self.config).await {
                 Ok(put) => {
                     room = usize::try_from(put.room).unwrap_or(usize::MAX).clamp(1, MOST_MESSAGES);
                     self.note(batch.len(), &put)
@@ -56,7 +56,7 @@ impl Pump {
             };
             if ended > 0 {
                 moved = Instant::now();
-            } else if self.buffer.flow().closed && moved.elapsed() >= self.config.timeout {
+            } else if self.may_give_up() && moved.elapsed() >= self.config.timeout {
                 return self.give_up();
             }
         }
@@ -68,19 +68,9 @@ impl Pump {
         self.buffer.until(|flow| flow.posted > next || flow.closed).await.posted > next
     }
 
-    async fn put(&self, batch: &[Bytes]) -> Result<Put, CallError<NotPut>> {
-        let timeout = self.config.timeout;
-        let batch = Batch::of(batch);
-        let wait_ms = wait_ms(timeout);
-        match self.config.semantics {
-            Semantics::Maybe => self.mailbox.put_once(&batch, wait_ms).timeout(timeout).await,
-            Semantics::AtLeastOnce => {
-                self.mailbox.put_again(&batch, wait_ms).timeout(timeout).await
-            }
-            Semantics::AtMostOnce | Semantics::ExactlyOnce => {
-                self.mailbox.put(&batch, wait_ms).timeout(timeout).await
-            }
-        }
+    /// Nobody sends any more, and nothing was promised for longer than that.
+    fn may_give_up(&self) -> bool {
+        self.config.semantics != Semantics::ExactlyOnce && self.buffer.flow().closed
     }
 
     /// Notes what was put of a batch; how many messages have an end.

@@ -11,8 +11,10 @@ use tokio::sync::{SemaphorePermit, TryAcquireError, mpsc};
 
 use super::buffer::{Buffer, Placed};
 use super::error::SendError;
-use super::object::{NotPut, RemoteMailboxProxy};
-use super::pump::{BUSY_PAUSE, Pump, failure, narrow, wait_ms};
+use super::object::NotPut;
+use super::pump::{BUSY_PAUSE, Pump, failure, narrow};
+use super::way::Way;
+use crate::blocking::{block_on, in_async_task};
 use crate::error::CallError;
 use crate::group::Member;
 use crate::node::Node;
@@ -26,6 +28,7 @@ use crate::wire::payload;
 /// | [`send`](Sender::send) | the message was received | waits |
 /// | [`post`](Sender::post) | the message is in the sender's buffer | waits |
 /// | [`try_post`](Sender::try_post) | at once | [`SendError::Full`] |
+/// | [`send_blocking`](Sender::send_blocking), [`post_blocking`](Sender::post_blocking) | as `send`, `post` | park the thread |
 /// | [`flush`](Sender::flush) | what was posted is in the mailbox | |
 ///
 /// **Order.** The messages of one sender arrive in one mailbox in the order in which they were posted or sent, over any
@@ -45,8 +48,8 @@ pub struct Sender<T> {
 #[derive(Debug, Clone)]
 pub struct SenderConfig {
     /// What is promised for each message. At most once: a message arrives once or not at all, whatever is sent again.
-    /// Exactly once is not offered, since a mailbox keeps its messages in memory: write an exactly-once method that puts
-    /// the message into a table.
+    /// Exactly once needs stores on both sides, and a `DurableMailbox`: a message that has left the buffer is there
+    /// once, whatever crashes.
     pub semantics: Semantics,
     /// Messages that were posted and have not arrived. 64.
     pub buffer: usize,
@@ -57,7 +60,7 @@ pub struct SenderConfig {
 
 struct Shared {
     buffer: Arc<Buffer>,
-    mailboxes: Vec<(Member, RemoteMailboxProxy)>,
+    mailboxes: Vec<(Member, Way)>,
     config: SenderConfig,
     /// Largest encoded message, as far as this side knows.
     largest: usize,
@@ -74,12 +77,9 @@ impl Default for SenderConfig {
 impl<T> Sender<T> {
     pub(super) fn open(
         node: &Node,
-        mailboxes: Vec<(Member, RemoteMailboxProxy)>,
+        mailboxes: Vec<(Member, Way)>,
         config: SenderConfig,
     ) -> Result<Sender<T>, CallError> {
-        if config.semantics == Semantics::ExactlyOnce {
-            return Err(CallError::NotDurable { method: "send" });
-        }
         let closed = CallError::Closed { execution: Execution::NotExecuted };
         let runtime = node.runtime().ok_or(closed)?;
         let buffer = Buffer::new(config.buffer);
@@ -185,6 +185,28 @@ impl<T: Serialize> Sender<T> {
         Ok(())
     }
 
+    /// As [`send`](Sender::send), parking the thread.
+    ///
+    /// # Errors
+    /// Those of `send`, and [`SendError::BlockingInAsync`] inside an async task: nothing was sent.
+    pub fn send_blocking(&self, message: &T) -> Result<(), SendError> {
+        if in_async_task() {
+            return Err(SendError::BlockingInAsync);
+        }
+        block_on(self.send(message), None).unwrap_or(Err(SendError::Closed))
+    }
+
+    /// As [`post`](Sender::post), parking the thread while the buffer is full.
+    ///
+    /// # Errors
+    /// Those of `post`, and [`SendError::BlockingInAsync`] inside an async task: nothing was posted.
+    pub fn post_blocking(&self, message: &T) -> Result<(), SendError> {
+        if in_async_task() {
+            return Err(SendError::BlockingInAsync);
+        }
+        block_on(self.post(message), None).unwrap_or(Err(SendError::Closed))
+    }
+
     async fn place(&self) -> Result<SemaphorePermit<'_>, SendError> {
         self.shared.buffer.places.acquire().await.map_err(|_| SendError::Closed)
     }
@@ -201,20 +223,13 @@ impl<T: Serialize> Sender<T> {
     }
 
     /// Waits until a message that was put was received.
-    async fn taken(
-        &self,
-        member: &Member,
-        mailbox: &RemoteMailboxProxy,
-        placed: Placed,
-    ) -> Result<(), SendError> {
+    async fn taken(&self, member: &Member, mailbox: &Way, placed: Placed) -> Result<(), SendError> {
         let timeout = self.shared.config.timeout;
-        let Placed { mailbox: id, position, taken } = placed;
-        if taken || cfg_canary!("what_is_put_was_received") {
+        if placed.taken || cfg_canary!("what_is_put_was_received") {
             return Ok(());
         }
         loop {
-            let asked = mailbox.is_taken(id, position, wait_ms(timeout)).timeout(timeout).await;
-            match asked {
+            match mailbox.is_taken(placed, timeout).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(CallError::Method(NotPut::Busy)) => tokio::time::sleep(BUSY_PAUSE).await,

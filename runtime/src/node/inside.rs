@@ -4,8 +4,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
-use tokio::net::UdpSocket;
-
 use super::{Inner, Node};
 use crate::address::Address;
 use crate::context::Flag;
@@ -15,8 +13,8 @@ use crate::driver::lock;
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::semantics::Execution;
-use crate::transport::multicast::{self, Reach};
-use crate::transport::no_such_kind;
+use crate::transport::{GroupSocket, Reach};
+use crate::wire::bundle::{ClientTag, Part};
 
 impl Node {
     /// The bounds of this node.
@@ -34,12 +32,26 @@ impl Node {
         self.inner.entropy.next()
     }
 
-    /// Whether this node reaches groups.
-    ///
-    /// # Errors
-    /// It is simulated.
-    pub(crate) fn check_groups(&self) -> io::Result<()> {
-        if self.inner.network.has_groups() { Ok(()) } else { Err(no_such_kind()) }
+    /// A socket on which what is sent to a group arrives.
+    pub(crate) fn join_group(
+        &self,
+        group: SocketAddr,
+        reach: Reach,
+    ) -> io::Result<Box<dyn GroupSocket>> {
+        self.inner.network.join(group, reach)
+    }
+
+    /// A socket that sends to this group.
+    pub(crate) fn ask_group(
+        &self,
+        group: SocketAddr,
+        reach: Reach,
+    ) -> io::Result<Box<dyn GroupSocket>> {
+        let any: IpAddr = match group {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        self.inner.network.ask(any, reach)
     }
 
     /// How calls to a group leave in one datagram.
@@ -54,20 +66,17 @@ impl Node {
         let closed = CallError::Closed { execution: Execution::NotExecuted };
         let runtime = self.runtime().ok_or(closed)?;
         let _entered = runtime.enter();
-        let any: IpAddr = match group {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = multicast::ask(any, reach).map_err(|error| CallError::Unreachable {
+        let socket = self.ask_group(group, reach).map_err(|error| CallError::Unreachable {
             peer: format!("udp://{group}").into(),
             source: Arc::new(error),
         })?;
         let datagram = self.limits().datagram;
-        Ok(Arc::new(Multicast::new(socket, group, datagram, runtime.clone())))
+        let client = ClientTag::of(self.id());
+        Ok(Arc::new(Multicast::new(socket, group, client, datagram, runtime.clone())))
     }
 
     /// Answers those who seek objects at this socket, until the node is shut down.
-    pub(crate) fn answer(&self, socket: UdpSocket, reach: Reach) {
+    pub(crate) fn answer(&self, socket: Box<dyn GroupSocket>, reach: Reach) {
         let identity = Identity { node: self.id(), boot: self.boot() };
         let member: Weak<Inner> = Arc::downgrade(&self.inner);
         let answering = announce::run(socket, member, identity, reach, self.closing().clone());
@@ -86,8 +95,12 @@ impl Member for Inner {
         lock(&self.listening).clone()
     }
 
-    fn inject(&self, datagrams: &[(u64, Vec<u8>)]) {
-        self.server.inject(datagrams);
+    fn inject(&self, parts: &[Part]) {
+        self.server.inject(parts);
+    }
+
+    fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        self.network.ask(from, reach)
     }
 
     fn draw(&self) -> u64 {

@@ -224,6 +224,10 @@ impl ServerSession {
             if cfg_canary!("duplicates_run") {
                 return Ok(Admission::Run);
             }
+            #[cfg(farcall_canary)]
+            if cfg_canary!("copies_in_bundles_run") && crate::canary::is_in_bundle() {
+                return Ok(Admission::Run);
+            }
             self.send_again(seq, out);
             return Ok(Admission::Handled);
         }

@@ -118,8 +118,10 @@ pub struct NetworkCounts {
     pub crashes: u64,
     /// Nodes that were started.
     pub starts: u64,
-    /// Datagrams that were sent.
+    /// Datagrams that were sent. What went to a group counts once for each member.
     pub datagrams: u64,
+    /// Datagrams that were sent to a group with a member or more.
+    pub multicasts: u64,
     /// Of these, those that were lost, those that came twice, and those that came changed.
     pub lost: u64,
     /// See [`lost`](NetworkCounts::lost).
@@ -144,6 +146,7 @@ impl NetworkCounts {
         self.crashes += other.crashes;
         self.starts += other.starts;
         self.datagrams += other.datagrams;
+        self.multicasts += other.multicasts;
         self.lost += other.lost;
         self.repeated += other.repeated;
         self.corrupted += other.corrupted;

@@ -1,20 +1,23 @@
 //! The simulated network as a node sees it: streams and listeners over the fabric.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::fabric::{EndId, Fabric, Incarnation, SocketId};
+use super::fabric::{EndId, Fabric, Incarnation, SocketId, State};
 use crate::address::{Address, Host, HostPort};
+use crate::driver::lock;
 use crate::limits::Limits;
 use crate::transport::{
-    Accepting, Binding, Connecting, Datagrams, Inbox, Listener, Network, Opening, Route, Side,
-    Stream, no_such_kind,
+    Accepting, Binding, Connecting, Datagrams, GroupSocket, Inbox, Listener, Network, Opening,
+    Reach, Route, Side, Stream, no_such_kind,
 };
 
 /// The network from one node's place in it.
@@ -30,7 +33,8 @@ impl HostNetwork {
     }
 
     async fn connect(&self, address: &Address) -> io::Result<Stream> {
-        let (to, port) = place(address)?;
+        let Address::Tcp(place) = address else { return Err(no_such_kind()) };
+        let (to, port) = (&*self.named(place)?, place.port);
         let (delay, refused) = self.fabric.with(|state| state.begin_connect());
         sleep(delay).await;
         let attempt = |cx: &mut Context<'_>| {
@@ -42,7 +46,7 @@ impl HostNetwork {
 
     fn bind(&self, address: &Address, side: Side) -> io::Result<Box<dyn Datagrams>> {
         let Address::Udp(place) = address else { return Err(no_such_kind()) };
-        let (host, port) = named(place)?;
+        let (host, port) = (&*self.named(place)?, place.port);
         let bound = match side {
             Side::Client { choice: 0 } => {
                 self.fabric.with(|state| state.bind(self.node, 0, Some((host, port))))
@@ -59,6 +63,17 @@ impl HostNetwork {
         Ok(Box::new(SimSocket { fabric, socket, name, port, arrival: None }))
     }
 
+    /// The name of the host in an address. Numbers are those that its datagrams come from.
+    fn named(&self, place: &HostPort) -> io::Result<Arc<str>> {
+        match &place.host {
+            Host::Name(name) => Ok(name.clone()),
+            Host::Ip(ip) => self.fabric.with(|state| state.named(*ip)).ok_or_else(|| {
+                let text = "the simulated network knows hosts by their names: `tcp://server:1`";
+                io::Error::new(io::ErrorKind::Unsupported, text)
+            }),
+        }
+    }
+
     fn check_own(&self, host: &str) -> io::Result<()> {
         if host == &*self.name {
             return Ok(());
@@ -68,9 +83,9 @@ impl HostNetwork {
     }
 
     fn open(&self, address: &Address) -> io::Result<Box<dyn Listener>> {
-        let (host, port) = place(address)?;
-        self.check_own(host)?;
-        let port = self.fabric.with(|state| state.listen(self.node, port))?;
+        let Address::Tcp(place) = address else { return Err(no_such_kind()) };
+        self.check_own(&self.named(place)?)?;
+        let port = self.fabric.with(|state| state.listen(self.node, place.port))?;
         let (fabric, node, name) = (self.fabric.clone(), self.node, self.name.clone());
         Ok(Box::new(SimListener { fabric, node, name, port }))
     }
@@ -87,6 +102,16 @@ impl Network for HostNetwork {
 
     fn datagrams<'a>(&'a self, address: &'a Address, side: Side, _: &'a Limits) -> Binding<'a> {
         Box::pin(async move { self.bind(address, side) })
+    }
+
+    fn join(&self, group: SocketAddr, _: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        let socket = self.fabric.with(|state| state.join(self.node, group))?;
+        Ok(Box::new(SimGroupSocket::new(self.fabric.clone(), socket)))
+    }
+
+    fn ask(&self, _: IpAddr, _: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        let (socket, _) = self.fabric.with(|state| state.bind(self.node, 0, None))?;
+        Ok(Box::new(SimGroupSocket::new(self.fabric.clone(), socket)))
     }
 }
 
@@ -240,6 +265,72 @@ impl Drop for SimSocket {
     }
 }
 
+/// A socket of a group, or one that sends to groups.
+struct SimGroupSocket {
+    fabric: Arc<Fabric>,
+    socket: SocketId,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    inbox: Inbox,
+    /// What was received and not taken.
+    received: VecDeque<(SocketAddr, Vec<u8>)>,
+    /// Until the next datagram arrives.
+    arrival: Option<Pin<Box<Sleep>>>,
+}
+
+impl SimGroupSocket {
+    fn new(fabric: Arc<Fabric>, socket: SocketId) -> SimGroupSocket {
+        SimGroupSocket { fabric, socket, waiting: Mutex::default() }
+    }
+}
+
+impl GroupSocket for SimGroupSocket {
+    fn poll_receive(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        let mut waiting = lock(&self.waiting);
+        let Waiting { inbox, received, arrival } = &mut *waiting;
+        loop {
+            if let Some((from, bytes)) = received.pop_front() {
+                // As the system does: what there is no room for is cut off.
+                let length = bytes.len().min(into.len());
+                into[..length].copy_from_slice(&bytes[..length]);
+                return Poll::Ready(Ok((length, from)));
+            }
+            match self.fabric.with(|state| state.poll_receive(self.socket, cx, inbox)) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(result)) => result?,
+                Poll::Ready(Err(moment)) => ready!(poll_arrival(arrival, cx, moment)),
+            }
+            received.extend(inbox.iter().map(|datagram| (datagram.from, datagram.bytes.to_vec())));
+            inbox.clear();
+        }
+    }
+
+    fn poll_send(&self, _: &mut Context<'_>, bytes: &[u8], to: SocketAddr) -> Poll<io::Result<()>> {
+        Poll::Ready(self.try_send(bytes, to))
+    }
+
+    fn try_send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        let sent = |state: &mut State| state.poll_send(self.socket, Some(to), bytes, bytes.len());
+        match self.fabric.with(sent) {
+            Poll::Ready(sent) => sent.map(drop),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Drop for SimGroupSocket {
+    fn drop(&mut self) {
+        self.fabric.with(|state| state.unbind(self.socket));
+    }
+}
+
 /// Whether the moment is there; else the task is woken when it is.
 fn poll_arrival(
     arrival: &mut Option<Pin<Box<Sleep>>>,
@@ -251,22 +342,4 @@ fn poll_arrival(
         arrival.as_mut().reset(moment);
     }
     arrival.as_mut().poll(cx)
-}
-
-/// Host name and port of an address.
-fn place(address: &Address) -> io::Result<(&str, u16)> {
-    match address {
-        Address::Tcp(place) => named(place),
-        _ => Err(no_such_kind()),
-    }
-}
-
-fn named(place: &HostPort) -> io::Result<(&str, u16)> {
-    match &place.host {
-        Host::Name(name) => Ok((name, place.port)),
-        Host::Ip(_) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "the simulated network knows hosts by their names: `tcp://server:1`",
-        )),
-    }
 }

@@ -1,11 +1,16 @@
-//! Datagrams of several links in one: what is the same at the end of all is there once.
+//! Datagrams of several links in one: what is the same at the end of all is there once, and of the rest what differs from
+//! the one before.
 //!
 //! A call to a group makes one DATA for each member's link. They differ in the link, its numbers and the call's; method,
 //! deadline and arguments are the same. Who gets a bundle restores the DATA of the links that it has, and handles each
-//! as if it had come by itself.
+//! as if it had come by itself. A link is told by half of its number and a part of the client's, together as long as the
+//! whole.
 
-use super::datagram::{DATA_OVERHEAD, DatagramError, SUM, seal};
+use std::ops::RangeInclusive;
+
+use super::datagram::{DATA_OVERHEAD, DatagramError, SUM, Truncated, begin_data, seal};
 use super::varint;
+use crate::id::NodeId;
 
 const BUNDLE: u8 = 0x07;
 const DATA: u8 = 0x40;
@@ -15,19 +20,79 @@ const HEAD: usize = DATA_OVERHEAD - SUM;
 /// Datagrams that a bundle holds, at most: with more, the links take as much room as the calls do.
 pub(crate) const MOST_PARTS: usize = 128;
 
+/// Longest beginning of frames of which only the changes are told, by a bit for each byte.
+const MOST_CHANGED: usize = 62;
+
+/// A part of a client's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientTag(u32);
+
+/// The upper half of a link's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkTag(u32);
+
 /// A bundle that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bundle<'a> {
+    client: ClientTag,
     suffix: &'a [u8],
-    parts: Vec<Part<'a>>,
+    parts: Vec<Head>,
 }
 
 /// What one datagram has for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Part<'a> {
-    link: u64,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Head {
+    link: LinkTag,
     number: u32,
-    prefix: &'a [u8],
+    prefix: Vec<u8>,
+}
+
+/// The datagram of one link in a bundle, for who has the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) client: ClientTag,
+    pub(crate) link: LinkTag,
+    number: u32,
+    frames: Vec<u8>,
+}
+
+impl ClientTag {
+    pub(crate) fn of(client: NodeId) -> ClientTag {
+        ClientTag(client.0.as_u128() as u32)
+    }
+}
+
+impl LinkTag {
+    fn of(link: u64) -> LinkTag {
+        LinkTag((link >> 32) as u32 & LinkTag::mask())
+    }
+
+    /// The link of a datagram that [`fits`].
+    pub(crate) fn of_datagram(datagram: &[u8]) -> LinkTag {
+        LinkTag::of(link_of(datagram))
+    }
+
+    /// The numbers of the links with this tag.
+    pub(crate) fn links(self) -> RangeInclusive<u64> {
+        let first = u64::from(self.0) << 32;
+        first..=first | !(u64::from(LinkTag::mask()) << 32)
+    }
+
+    /// With a planted bug there are two tags only, so that equal ones are met.
+    fn mask() -> u32 {
+        if cfg_canary!("equal_tags_share_a_bundle") { 1 << 31 } else { u32::MAX }
+    }
+}
+
+impl Part {
+    /// The datagram as it was, if it was of this link.
+    pub(crate) fn datagram(&self, link: u64) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(DATA_OVERHEAD + self.frames.len());
+        begin_data(link, Truncated(self.number), &mut bytes);
+        bytes.extend_from_slice(&self.frames);
+        seal(0, &mut bytes);
+        bytes
+    }
 }
 
 /// Whether a datagram may be part of a bundle.
@@ -35,8 +100,14 @@ pub(crate) fn fits(datagram: &[u8]) -> bool {
     datagram.first() == Some(&DATA) && datagram.len() >= DATA_OVERHEAD
 }
 
-/// These datagrams, each of which [`fits`], as one.
-pub(crate) fn encode(datagrams: &[Vec<u8>]) -> Vec<u8> {
+/// The number of the link whose datagram it is, if it [`fits`].
+pub(crate) fn link_of(datagram: &[u8]) -> u64 {
+    let bytes = datagram.get(1..).and_then(<[u8]>::first_chunk);
+    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// These datagrams of a client, each of which [`fits`], as one. No two of them may be of different links with one tag.
+pub(crate) fn encode(client: ClientTag, datagrams: &[Vec<u8>]) -> Vec<u8> {
     let frames = |datagram: &'_ Vec<u8>| HEAD..datagram.len().saturating_sub(SUM).max(HEAD);
     let mut suffix: &[u8] = datagrams.first().map_or(&[], |first| &first[frames(first)]);
     for datagram in datagrams {
@@ -45,19 +116,94 @@ pub(crate) fn encode(datagrams: &[Vec<u8>]) -> Vec<u8> {
         suffix = &suffix[suffix.len() - same.count()..];
     }
     let mut bytes = vec![BUNDLE];
+    bytes.extend_from_slice(&client.0.to_be_bytes());
     varint::put(datagrams.len() as u64, &mut bytes);
     varint::put(suffix.len() as u64, &mut bytes);
     bytes.extend_from_slice(suffix);
+    let (mut last, mut prefixes) = (0_u32, Prefixes::default());
     for datagram in datagrams {
         let frames = frames(datagram);
         let prefix = &datagram[frames.start..frames.end - suffix.len()];
-        bytes.extend_from_slice(&datagram[1..HEAD]);
-        varint::put(prefix.len() as u64, &mut bytes);
-        bytes.extend_from_slice(prefix);
+        let number = datagram[HEAD - 4..].first_chunk().map_or(0, |low| u32::from_be_bytes(*low));
+        bytes.extend_from_slice(&LinkTag::of_datagram(datagram).0.to_be_bytes());
+        varint::put(zigzag(number.wrapping_sub(last)), &mut bytes);
+        prefixes.put(prefix, &mut bytes);
+        last = number;
     }
     seal(0, &mut bytes);
     bytes
 }
+
+/// The beginnings of frames, one after the other.
+#[derive(Default)]
+struct Prefixes {
+    before: Vec<u8>,
+    /// Which bytes were different at the last change, by a bit for each.
+    mask: u64,
+}
+
+impl Prefixes {
+    /// Appends the next one: all of it, or the bytes that differ from the one before, which often are the same ones again.
+    fn put(&mut self, prefix: &[u8], into: &mut Vec<u8>) {
+        let all = 1 + varint::length(prefix.len() as u64) + prefix.len();
+        if self.before.len() == prefix.len() && prefix.len() <= MOST_CHANGED {
+            let differs = |(at, (a, b)): (usize, (&u8, &u8))| u64::from(a != b) << at;
+            let mask: u64 = self.before.iter().zip(prefix).enumerate().map(differs).sum();
+            let (anew, again) = (mask << 1 | 1, mask & !self.mask == 0);
+            let cost_anew = varint::length(anew) + mask.count_ones() as usize;
+            let cost_again = 1 + self.mask.count_ones() as usize;
+            if cost_again <= cost_anew.min(all) && again {
+                into.push(AGAIN as u8);
+            } else if cost_anew <= all {
+                varint::put(anew, into);
+                self.mask = mask;
+            } else {
+                return self.put_all(prefix, into);
+            }
+            into.extend(changed(self.mask, prefix.len()).map(|at| prefix[at]));
+            self.before = prefix.to_vec();
+            return;
+        }
+        self.put_all(prefix, into);
+    }
+
+    fn put_all(&mut self, prefix: &[u8], into: &mut Vec<u8>) {
+        into.push(ALL as u8);
+        varint::put(prefix.len() as u64, into);
+        into.extend_from_slice(prefix);
+        (self.before, self.mask) = (prefix.to_vec(), 0);
+    }
+
+    /// Takes what [`put`](Prefixes::put) has put.
+    fn get(&mut self, rest: &mut &[u8]) -> Result<Vec<u8>, DatagramError> {
+        match get(rest)? {
+            ALL => {
+                let length = length(rest)?;
+                (self.before, self.mask) = (take(rest, length)?.to_vec(), 0);
+                return Ok(self.before.clone());
+            }
+            AGAIN => {}
+            word if word & 1 == 1 => self.mask = word >> 1,
+            _ => return Err(DatagramError::Number(BUNDLE)),
+        }
+        if self.before.len() > MOST_CHANGED || self.mask >> self.before.len() != 0 {
+            return Err(DatagramError::Number(BUNDLE));
+        }
+        for at in changed(self.mask, self.before.len()) {
+            self.before[at] = take(rest, 1)?[0];
+        }
+        Ok(self.before.clone())
+    }
+}
+
+/// The places of the bits that are set.
+fn changed(mask: u64, length: usize) -> impl Iterator<Item = usize> {
+    (0..length).filter(move |at| mask >> at & 1 == 1)
+}
+
+/// All of a prefix follows; or the bytes that changed the last time.
+const ALL: u64 = 0;
+const AGAIN: u64 = 2;
 
 impl<'a> Bundle<'a> {
     /// The bundle in a datagram.
@@ -66,53 +212,68 @@ impl<'a> Bundle<'a> {
     /// It is none.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Bundle<'a>, DatagramError> {
         let (summed, sum) = bytes.split_last_chunk::<SUM>().ok_or(DatagramError::Short)?;
-        let (&first, mut rest) = summed.split_first().ok_or(DatagramError::Short)?;
+        let (&first, rest) = summed.split_first().ok_or(DatagramError::Short)?;
         if first != BUNDLE {
             return Err(DatagramError::UnknownType(first));
         }
         if crc32c::crc32c(summed) != u32::from_be_bytes(*sum) {
             return Err(DatagramError::Sum);
         }
-        let count = number(&mut rest)?;
+        let (client, mut rest) = rest.split_first_chunk().ok_or(DatagramError::Short)?;
+        let client = ClientTag(u32::from_be_bytes(*client));
+        let count = length(&mut rest)?;
         if !(1..=MOST_PARTS).contains(&count) {
             return Err(DatagramError::Number(BUNDLE));
         }
-        let length = number(&mut rest)?;
-        let suffix = take(&mut rest, length)?;
-        let mut parts = Vec::new();
+        let suffix = length(&mut rest)?;
+        let suffix = take(&mut rest, suffix)?;
+        let (mut parts, mut number) = (Vec::new(), 0_u32);
+        let mut prefixes = Prefixes::default();
         for _ in 0..count {
             let (link, after) = rest.split_first_chunk().ok_or(DatagramError::Short)?;
-            let (low, after) = after.split_first_chunk().ok_or(DatagramError::Short)?;
+            let link = LinkTag(u32::from_be_bytes(*link));
             rest = after;
-            let length = number(&mut rest)?;
-            let prefix = take(&mut rest, length)?;
-            let (link, number) = (u64::from_be_bytes(*link), u32::from_be_bytes(*low));
-            parts.push(Part { link, number, prefix });
+            number = number.wrapping_add(unzigzag(get(&mut rest)?)?);
+            let prefix = prefixes.get(&mut rest)?;
+            parts.push(Head { link, number, prefix });
         }
-        if rest.is_empty() { Ok(Bundle { suffix, parts }) } else { Err(DatagramError::Long) }
+        if rest.is_empty() {
+            Ok(Bundle { client, suffix, parts })
+        } else {
+            Err(DatagramError::Long)
+        }
     }
 
-    /// The links whose datagrams it holds, and each datagram as it was.
-    pub(crate) fn datagrams(&self) -> impl Iterator<Item = (u64, Vec<u8>)> {
-        self.parts.iter().map(|part| {
-            let length = DATA_OVERHEAD + part.prefix.len() + self.suffix.len();
-            let mut bytes = Vec::with_capacity(length);
-            bytes.push(DATA);
-            bytes.extend_from_slice(&part.link.to_be_bytes());
-            bytes.extend_from_slice(&part.number.to_be_bytes());
-            bytes.extend_from_slice(part.prefix);
-            bytes.extend_from_slice(self.suffix);
-            seal(0, &mut bytes);
-            (part.link, bytes)
+    /// The datagrams that it holds.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> {
+        self.parts.iter().map(|Head { link, number, prefix }| {
+            let frames = [prefix, self.suffix].concat();
+            Part { client: self.client, link: *link, number: *number, frames }
         })
     }
 }
 
-fn number(rest: &mut &[u8]) -> Result<usize, DatagramError> {
+/// A difference that is small whether it goes up or down.
+fn zigzag(difference: u32) -> u64 {
+    let up = u64::from(difference);
+    let down = u64::from(difference.wrapping_neg());
+    if down != 0 && down < up { down * 2 - 1 } else { up * 2 }
+}
+
+fn unzigzag(value: u64) -> Result<u32, DatagramError> {
+    let half = u32::try_from(value.div_ceil(2)).map_err(|_| DatagramError::Number(BUNDLE))?;
+    Ok(if value % 2 == 1 { half.wrapping_neg() } else { half })
+}
+
+fn length(rest: &mut &[u8]) -> Result<usize, DatagramError> {
+    usize::try_from(get(rest)?).map_err(|_| DatagramError::Number(BUNDLE))
+}
+
+fn get(rest: &mut &[u8]) -> Result<u64, DatagramError> {
     match varint::get(rest) {
         Ok(Some((value, used))) => {
             *rest = &rest[used..];
-            usize::try_from(value).map_err(|_| DatagramError::Number(BUNDLE))
+            Ok(value)
         }
         Ok(None) => Err(DatagramError::Short),
         Err(varint::NotShortest) => Err(DatagramError::Number(BUNDLE)),
@@ -126,64 +287,4 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], DatagramErro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::datagram::{Truncated, begin_data};
-
-    /// DATA of a link with frames.
-    fn data(link: u64, frames: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        begin_data(link, Truncated::of(link * 3), &mut bytes);
-        bytes.extend_from_slice(frames);
-        seal(0, &mut bytes);
-        bytes
-    }
-
-    fn restored(datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let bundle = encode(datagrams);
-        let bundle = Bundle::decode(&bundle).expect("it is one");
-        bundle.datagrams().map(|(_, bytes)| bytes).collect()
-    }
-
-    #[test]
-    fn all_come_back_as_they_were() {
-        let alike: Vec<_> = (0..8).map(|link| data(link, &[link as u8, 9, 9, 9])).collect();
-        let same: Vec<_> = (0..3).map(|link| data(link, b"same")).collect();
-        let different = vec![data(1, b"abc"), data(2, b""), data(3, b"xyzc")];
-        for datagrams in [alike, same, different, vec![data(7, b"alone")], vec![data(7, b"")]] {
-            assert!(datagrams.iter().all(|datagram| fits(datagram)));
-            assert_eq!(restored(&datagrams), datagrams);
-        }
-    }
-
-    #[test]
-    fn eight_calls_in_one_take_less_than_a_third_of_eight() {
-        // Acknowledgement, numbers and handle are of each link; 400 bytes of arguments are of all.
-        let arguments = [7; 400];
-        let frames = |link: u64| {
-            [&[5, 128, link as u8, 0, 0, 0, 200, 50, link as u8][..], &arguments].concat()
-        };
-        let datagrams: Vec<_> = (0..8).map(|link| data(link, &frames(link))).collect();
-        let apart: usize = datagrams.iter().map(Vec::len).sum();
-        let together = encode(&datagrams).len();
-        assert!(together * 10 <= apart * 3, "{together} of {apart} bytes");
-    }
-
-    #[test]
-    fn what_is_cut_damaged_or_longer_is_dropped() {
-        let whole = encode(&[data(1, b"abc"), data(2, b"abd")]);
-        for length in 0..whole.len() {
-            assert!(Bundle::decode(&whole[..length]).is_err(), "{length} bytes");
-        }
-        for position in 0..whole.len() {
-            let mut damaged = whole.clone();
-            damaged[position] ^= 0x10;
-            assert!(Bundle::decode(&damaged).is_err(), "byte {position}");
-        }
-        for content in [&[0][..], &[1, 0], &[1, 9, 1], &[129, 0, 0], &[255; 20]] {
-            let mut bytes = [&[BUNDLE], content].concat();
-            seal(0, &mut bytes);
-            assert!(Bundle::decode(&bytes).is_err(), "{content:?}");
-        }
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::task::Waker;
 
 use crate::driver::lock;
+use crate::wire::bundle::Part;
 
 #[derive(Default)]
 pub(in crate::driver) struct Injected {
@@ -15,20 +16,16 @@ pub(in crate::driver) struct Injected {
 
 #[derive(Default)]
 struct State {
-    /// Each with its link.
-    datagrams: VecDeque<(u64, Vec<u8>)>,
+    parts: VecDeque<Part>,
     task: Option<Waker>,
 }
 
 impl Injected {
     /// Adds datagrams, and wakes the socket's task.
-    pub(in crate::driver) fn add(&self, datagrams: &[(u64, Vec<u8>)]) {
+    pub(in crate::driver) fn add(&self, parts: &[Part]) {
         let mut state = lock(&self.state);
-        for datagram in datagrams {
-            if state.datagrams.len() < MOST {
-                state.datagrams.push_back(datagram.clone());
-            }
-        }
+        let room = MOST.saturating_sub(state.parts.len());
+        state.parts.extend(parts.iter().take(room).cloned());
         let task = state.task.take();
         drop(state);
         if let Some(task) = task {
@@ -37,13 +34,13 @@ impl Injected {
     }
 
     /// What came; this task is woken when more comes.
-    pub(super) fn take(&self, task: &Waker) -> VecDeque<(u64, Vec<u8>)> {
+    pub(super) fn take(&self, task: &Waker) -> VecDeque<Part> {
         let mut state = lock(&self.state);
         match &mut state.task {
             Some(kept) => kept.clone_from(task),
             kept => *kept = Some(task.clone()),
         }
-        std::mem::take(&mut state.datagrams)
+        std::mem::take(&mut state.parts)
     }
 }
 

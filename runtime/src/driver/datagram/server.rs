@@ -207,13 +207,20 @@ impl Hall {
 
     /// Handles what came for the links of this socket in bundles, as if their clients had sent it here.
     fn receive_injected(&mut self, cx: &mut Context<'_>, turn: &mut Turn) {
-        for (link, bytes) in self.injected.take(cx.waker()) {
+        for part in self.injected.take(cx.waker()) {
+            let mut links = self.links.range(part.link.links());
+            let of_client = links.find(|(_, entry)| entry.client() == part.client);
             // Of a link of another socket, or of another member of the group.
-            let Some(entry) = self.links.get(&link) else { continue };
+            let Some((link, entry)) = of_client else { continue };
             let (from, local) = entry.route();
+            let bytes = part.datagram(*link);
             self.traffic.received += 1;
             let received = Received { from, local, bytes: &bytes };
+            #[cfg(farcall_canary)]
+            crate::canary::set_in_bundle(true);
             self.receive(cx, Wait::none(turn.now), turn, &received);
+            #[cfg(farcall_canary)]
+            crate::canary::set_in_bundle(false);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::protocol::client::Violation;
 use crate::protocol::packet::{Ended, PacketStatistics, ServerEnd, Taken, frames};
 use crate::time::Time;
 use crate::transport::{Received, Route};
+use crate::wire::bundle::ClientTag;
 use crate::wire::datagram::Data;
 use crate::wire::frame::{CloseCode, Frame, decode, decode_call, put_close};
 
@@ -80,6 +81,11 @@ impl ServerLink {
     /// Where the client is, and where it sends to.
     pub(super) fn route(&self) -> (SocketAddr, Option<IpAddr>) {
         (self.end.address(), self.local)
+    }
+
+    /// Whose link it is.
+    pub(super) fn client(&self) -> ClientTag {
+        ClientTag::of(self.desk.cell.lock().session.client())
     }
 
     /// Handles one datagram, which has waited. `arguments` is memory that calls share.

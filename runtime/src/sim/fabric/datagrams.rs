@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
@@ -29,6 +30,8 @@ pub(super) struct Sockets {
 struct Socket {
     owner: Incarnation,
     port: u16,
+    /// The group whose datagrams it hears, and nothing else.
+    group: Option<SocketAddr>,
     /// A client's socket hears nobody else.
     peer: Option<SocketAddr>,
     arrived: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -39,19 +42,32 @@ struct Socket {
 
 struct Flying {
     from: SocketAddr,
-    to: SocketAddr,
+    to: Place,
     /// Nothing is the word that nobody listens there.
     bytes: Option<Vec<u8>>,
 }
 
+/// Where a datagram goes: to a host's address, or to a group's at one of its hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    host: HostId,
+    address: SocketAddr,
+}
+
 impl Sockets {
-    fn at(&self, address: SocketAddr) -> Option<SocketId> {
+    fn at(&self, place: Place) -> Option<SocketId> {
         let mut open = self.open.iter();
-        open.find(|(_, socket)| socket.address() == address).map(|(&id, _)| id)
+        open.find(|(_, socket)| socket.place() == place).map(|(&id, _)| id)
     }
 
     fn is_free(&self, host: HostId, port: u16) -> bool {
-        self.at(address(host, port)).is_none()
+        self.at(Place { host, address: address(host, port) }).is_none()
+    }
+
+    /// The hosts at which a group is heard.
+    fn members(&self, group: SocketAddr) -> Vec<HostId> {
+        let members = self.open.values().filter(|socket| socket.group == Some(group));
+        members.map(|socket| socket.owner.host).collect()
     }
 
     /// The sockets of a host are closed.
@@ -63,6 +79,11 @@ impl Sockets {
 impl Socket {
     fn address(&self) -> SocketAddr {
         address(self.owner.host, self.port)
+    }
+
+    fn place(&self) -> Place {
+        let host = self.owner.host;
+        Place { host, address: self.group.unwrap_or_else(|| self.address()) }
     }
 }
 
@@ -81,12 +102,42 @@ impl State {
         let free = candidates.find(|&port| self.sockets.is_free(owner.host, port));
         let port = free.ok_or_else(|| io::Error::from(io::ErrorKind::AddrInUse))?;
         let peer = peer.map(|(host, port)| address(self.host(host), port));
+        Ok((self.open(owner, port, None, peer), port))
+    }
+
+    /// Opens a socket that hears a group: one of a host at a time.
+    pub(in crate::sim) fn join(
+        &mut self,
+        owner: Incarnation,
+        group: SocketAddr,
+    ) -> io::Result<SocketId> {
+        if !self.is_alive(owner) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.sockets.at(Place { host: owner.host, address: group }).is_some() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        Ok(self.open(owner, group.port(), Some(group), None))
+    }
+
+    fn open(
+        &mut self,
+        owner: Incarnation,
+        port: u16,
+        group: Option<SocketAddr>,
+        peer: Option<SocketAddr>,
+    ) -> SocketId {
         self.sockets.bound += 1;
         let id = self.sockets.bound;
         let arrived = VecDeque::new();
-        let socket = Socket { owner, port, peer, arrived, refused: false, reader: None };
+        let socket = Socket { owner, port, group, peer, arrived, refused: false, reader: None };
         self.sockets.open.insert(id, socket);
-        Ok((id, port))
+        id
+    }
+
+    /// The name of the host whose datagrams come from this address.
+    pub(in crate::sim) fn named(&self, ip: IpAddr) -> Option<Arc<str>> {
+        self.host_at((ip, 0).into()).map(|host| self.name(host))
     }
 
     /// Closes a socket. What is on its way to it arrives nowhere, or at who binds the port next.
@@ -130,9 +181,9 @@ impl State {
         }
         if socket.arrived.is_empty() {
             socket.reader = Some(cx.waker().clone());
-            let address = socket.address();
+            let place = socket.place();
             let mut flying = self.sockets.flying.iter();
-            let next = flying.find(|(_, datagram)| datagram.to == address);
+            let next = flying.find(|(_, datagram)| datagram.to == place);
             return next.map_or(Poll::Pending, |(&(moment, _), _)| Poll::Ready(Err(moment)));
         }
         while inbox.len() < BATCH
@@ -159,14 +210,25 @@ impl State {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         for datagram in bytes.chunks(segment.max(1)) {
-            self.throw(from, to, datagram);
+            match self.host_at(to) {
+                Some(host) => self.throw(from, Place { host, address: to }, datagram),
+                // Each member gets a copy, or none, by itself.
+                None => {
+                    let members = self.sockets.members(to);
+                    self.counts.multicasts += u64::from(!members.is_empty());
+                    for host in members {
+                        self.throw(from, Place { host, address: to }, datagram);
+                    }
+                }
+            }
         }
         Poll::Ready(Ok(bytes.len()))
     }
 
-    /// One datagram leaves.
-    fn throw(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let (Some(here), Some(there)) = (self.host_at(from), self.host_at(to)) else { return };
+    /// One datagram leaves, or the copy of one for a member of a group.
+    fn throw(&mut self, from: SocketAddr, to: Place, bytes: &[u8]) {
+        let Some(here) = self.host_at(from) else { return };
+        let there = to.host;
         self.counts.datagrams += 1;
         let names = (self.name(here), self.name(there));
         let largest = self.faults.largest_datagram;
@@ -193,9 +255,11 @@ impl State {
         }
         let delay = self.faults.draw_delay(&mut self.rng) + self.faults.draw_stall(&mut self.rng);
         if self.sockets.at(to).is_none() {
-            if self.hosts[there].power != Power::Off && !self.is_blocked(there, here) {
+            let refuses = self.hosts[there].power != Power::Off && !self.is_blocked(there, here);
+            if refuses {
                 let back = self.faults.draw_delay(&mut self.rng);
-                let refusal = Flying { from: to, to: from, bytes: None };
+                let asker = Place { host: here, address: from };
+                let refusal = Flying { from: to.address, to: asker, bytes: None };
                 self.fly(self.now + delay + back, refusal);
             }
             return;
