@@ -13,6 +13,7 @@ pub type Failed = Box<dyn Error>;
 
 /// A host on the bridge.
 pub struct Host {
+    number: u8,
     process: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -46,7 +47,7 @@ impl Host {
             .spawn()?;
         let input = process.stdin.take().ok_or("it has an input")?;
         let output = BufReader::new(process.stdout.take().ok_or("it has an output")?);
-        let mut host = Host { process, input, output };
+        let mut host = Host { number, process, input, output };
         let id = host.process.id();
         // `unshare` becomes the host itself; its namespace is there when it has left ours.
         let ours = std::fs::read_link("/proc/self/ns/net")?;
@@ -79,6 +80,8 @@ impl Host {
     pub fn kill(mut self) -> Result<(), Failed> {
         self.process.kill()?;
         self.process.wait()?;
+        // The kernel takes the device away in its own time, and the host that comes back needs its name.
+        let _ = run(&format!("ip link del v{}", self.number));
         Ok(())
     }
 }
