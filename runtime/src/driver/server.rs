@@ -223,7 +223,7 @@ impl Server {
         let mut last = lock(&self.relieved);
         if last.is_none_or(|last| last + RELIEF_PAUSE <= now) {
             *last = Some(now);
-            sessions.expire(|session| session.is_unused());
+            sessions.expire(|session| expires(session, session.is_unused()));
         }
     }
 
@@ -356,8 +356,16 @@ async fn sweep(server: Weak<Server>) {
         tokio::time::sleep(pause).await;
         let Some(alive) = server.upgrade() else { return };
         let now = alive.clock.now();
-        lock(&alive.sessions).expire(|session| session.is_expired(now));
+        lock(&alive.sessions).expire(|session| expires(session, session.is_expired(now)));
     }
+}
+
+/// Ends the references of a session that is over.
+fn expires(session: &Arc<Cell>, over: bool) -> bool {
+    if over {
+        session.over();
+    }
+    over
 }
 
 /// Calls back in flight or unacknowledged, in one session.

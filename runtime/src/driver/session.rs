@@ -164,6 +164,13 @@ impl Cell {
             && written
     }
 
+    /// The session is over: nothing that was passed in it is held any more, and nobody waits for calls back.
+    pub(super) fn over(&self) {
+        if let Some(Partner::Peer(peer)) = self.partner.get() {
+            peer.close();
+        }
+    }
+
     /// Whether nothing is lost with the session but its name.
     pub(super) fn is_unused(&self) -> bool {
         self.lock().session.is_unused()

@@ -54,7 +54,6 @@ fn caller() -> Option<Arc<Peer>> {
 
 /// Gives references back to a peer and asks about those that it was handed, until their session is over.
 pub(crate) async fn tend(peer: Arc<Peer>) {
-    let mut desk = None;
     loop {
         if !peer.collect() {
             return;
@@ -66,19 +65,18 @@ pub(crate) async fn tend(peer: Arc<Peer>) {
             let _ = tokio::time::timeout(peer.patience(), peer.changed()).await;
             continue;
         }
-        if desk.is_none() {
-            desk = open(&peer);
-        }
-        let Some(desk) = &desk else {
+        // Not kept: a proxy keeps its node.
+        let Some(desk) = open(&peer) else {
             peer.put_back(epoch, released);
             peer.doubt_again(&doubts);
             let _ = tokio::time::timeout(PAUSE, peer.changed()).await;
             continue;
         };
         let failed = [
-            give_back(&peer, desk, epoch, released).await.is_err(),
-            ask(&peer, desk, &doubts).await.is_err(),
+            give_back(&peer, &desk, epoch, released).await.is_err(),
+            ask(&peer, &desk, &doubts).await.is_err(),
         ];
+        drop(desk);
         if failed.contains(&true) {
             tokio::time::sleep(PAUSE).await;
         }

@@ -118,8 +118,13 @@ impl Exported {
     /// A session has looked it up as this handle.
     pub(in crate::driver) fn seen_by(&self, cell: &Arc<Cell>, handle: Handle) {
         let mut seen = lock(&self.seen);
-        seen.retain(|(cell, _)| cell.strong_count() > 0);
-        seen.push((Arc::downgrade(cell), handle));
+        seen.retain(|(of, _)| of.strong_count() > 0);
+        let known = |(of, other): &(Weak<Cell>, Handle)| {
+            *other == handle && std::ptr::eq(of.as_ptr(), Arc::as_ptr(cell))
+        };
+        if !seen.iter().any(known) {
+            seen.push((Arc::downgrade(cell), handle));
+        }
     }
 
     /// A session was handed it.

@@ -206,6 +206,7 @@ impl Desk {
         let newest = self.cell.lock().session.is_newest(self.link);
         if newest && code == CloseCode::Done {
             lock(&self.server.sessions).remove(self.cell.id);
+            self.cell.over();
         }
         io::ErrorKind::UnexpectedEof.into()
     }

@@ -44,8 +44,9 @@ enum State {
     Bound { verdicts: Vec<Verdict>, methods: Box<str> },
     /// The server has not, or it could not be asked.
     Failed(CallError),
-    /// Nobody will call it any more; the handle is for another object when no call of it is left.
-    Free,
+    /// Nobody will call it any more; the handle is for another object when no call of it is left, and no answer to its
+    /// LOOKUP is on its way.
+    Free { asked: bool },
 }
 
 impl<W> Client<W> {
@@ -91,10 +92,9 @@ impl<W> Client<W> {
     /// Nobody will call the object of this handle any more.
     pub(crate) fn unbind(&mut self, handle: Handle) {
         if let Some(binding) = self.bindings.get_mut(handle as usize) {
-            // Where frames overtake each other, a look-up that waits for its answer may yet be sent again.
-            let lost = self.config.datagrams && matches!(binding.state, State::Asked);
-            binding.state = State::Free;
-            if !lost {
+            let asked = matches!(binding.state, State::Asked);
+            binding.state = State::Free { asked };
+            if !asked {
                 self.free_handles.push_back(handle);
             }
         }
@@ -135,7 +135,7 @@ impl<W> Client<W> {
         match &binding.state {
             State::Bound { .. } => Some(Ok(())),
             State::Failed(error) => Some(Err(error.clone())),
-            State::Unasked | State::Asked | State::Free => {
+            State::Unasked | State::Asked | State::Free { .. } => {
                 wait(&mut binding.waiters);
                 None
             }
@@ -146,8 +146,16 @@ impl<W> Client<W> {
     pub(super) fn ask_all(&mut self, new_session: bool, out: &mut SendBuffer) {
         for index in 0..self.bindings.len() {
             let state = &mut self.bindings[index].state;
-            if !matches!(state, State::Free) && (new_session || matches!(state, State::Asked)) {
-                *state = State::Unasked;
+            match state {
+                State::Free { asked } => {
+                    // Nothing comes on the new link of what was asked on another.
+                    if std::mem::take(asked) {
+                        self.free_handles.push_back(index as Handle);
+                    }
+                }
+                State::Asked => *state = State::Unasked,
+                _ if new_session => *state = State::Unasked,
+                _ => {}
             }
             self.ask(index, out);
         }
@@ -172,7 +180,10 @@ impl<W> Client<W> {
         let Some(binding) = self.bindings.get_mut(handle as usize) else {
             return Err(Violation("BOUND for a handle that was not asked for"));
         };
-        if matches!(binding.state, State::Free) {
+        if let State::Free { asked } = &mut binding.state {
+            if std::mem::take(asked) {
+                self.free_handles.push_back(handle);
+            }
             return Ok(());
         }
         binding.state = match result {
