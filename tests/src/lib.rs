@@ -12,4 +12,5 @@ pub mod mailboxes;
 pub mod random;
 pub mod raw;
 pub mod raw_datagram;
+pub mod references;
 pub mod service;

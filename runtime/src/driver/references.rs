@@ -88,7 +88,7 @@ struct State {
     epoch: u64,
     /// Objects that the peer does not hold any more, to be dropped under no lock.
     dropped: Vec<Arc<Exported>>,
-    held: Option<Box<dyn Any + Send>>,
+    held: Vec<Box<dyn Any + Send>>,
     closed: bool,
 }
 
@@ -115,7 +115,7 @@ impl Peer {
             session: None,
             epoch: 0,
             dropped: Vec::new(),
-            held: None,
+            held: Vec::new(),
             closed: false,
         };
         let peer = Arc::new(Peer {
@@ -183,9 +183,13 @@ impl Peer {
     /// One more record with an object is made.
     ///
     /// # Errors
-    /// [`TooMany`]; nothing was changed.
+    /// [`TooMany`], also when the session is over; nothing was changed.
     pub(crate) fn pass(&self, exported: &Arc<Exported>) -> Result<Record, TooMany> {
-        self.lock().exports.pass(exported.key, || {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(TooMany);
+        }
+        state.exports.pass(exported.key, || {
             exported.hold();
             exported.clone()
         })
@@ -311,7 +315,7 @@ impl Peer {
     pub(crate) fn collect(&self) -> bool {
         let (dropped, held, closed) = {
             let mut state = self.lock();
-            (std::mem::take(&mut state.dropped), state.held.take(), state.closed)
+            (std::mem::take(&mut state.dropped), std::mem::take(&mut state.held), state.closed)
         };
         drop(held);
         let cell = lock(&self.serving).upgrade();
@@ -362,10 +366,10 @@ impl Peer {
         self.attached.notify_waiters();
     }
 
-    /// As [`close`](Self::close), with what its calls hold, which is dropped where the user's code may run.
-    pub(super) fn close_with(&self, held: Option<Box<dyn Any + Send>>) {
-        self.lock().held = held;
-        self.close();
+    /// Leaves what the calls of a session hold to be dropped where the user's code may run.
+    pub(super) fn leave(&self, held: Option<Box<dyn Any + Send>>) {
+        self.lock().held.extend(held);
+        self.changed.notify_one();
     }
 
     /// As [`close`](Self::close), by a crash.

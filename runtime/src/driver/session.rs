@@ -166,7 +166,10 @@ impl Cell {
 
     /// The session is over: nothing that was passed in it is held any more, and nobody waits for calls back.
     pub(super) fn over(&self) {
-        if let Some(Partner::Peer(peer)) = self.partner.get() {
+        // A session of calls back is one of several that its peer may have, one after the other.
+        if let Some(Partner::Peer(peer)) = self.partner.get()
+            && !peer.is_dialled()
+        {
             peer.close();
         }
     }
@@ -187,7 +190,8 @@ impl Drop for Cell {
     fn drop(&mut self) {
         let Some(Partner::Peer(peer)) = self.partner.get() else { return };
         let kept = self.state.get_mut().ok().and_then(|state| state.kept.take());
-        peer.close_with(kept.map(|kept| kept as Held));
+        peer.leave(kept.map(|kept| kept as Held));
+        self.over();
     }
 }
 
