@@ -8,7 +8,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -20,23 +21,27 @@ use crate::descriptor::Descriptor;
 #[cfg(feature = "sim")]
 use crate::descriptor::MethodDescriptor;
 use crate::driver::link::{CallKey, Link, StartCall, StartError, Waiting};
+use crate::driver::references::object::Exported;
 use crate::error::CallError;
 use crate::id::Handle;
 use crate::node::Node;
 use crate::pending::Pending;
 use crate::private::MethodFailure;
 use crate::semantics::{Execution, Semantics};
-use crate::wire::body::{Body, Shared};
-use crate::wire::payload::{self, DecodeError};
+use crate::wire::body::Body;
+use crate::wire::payload::{self, Beside, DecodeError};
 
 mod buffer;
 mod member;
 mod queue;
 #[cfg(feature = "sqlite")]
 mod saving;
+mod unnamed;
 
 pub(crate) use buffer::with_buffer;
 use queue::{Alarm, Offer, Queued, Request, never_sent};
+pub(crate) use unnamed::Hold;
+use unnamed::Unnamed;
 
 /// What a proxy calls through: an object behind a link. Cheap to clone.
 #[derive(Clone)]
@@ -49,7 +54,8 @@ pub struct Remote {
 pub(crate) struct Target {
     node: Node,
     link: Arc<Link>,
-    handle: Handle,
+    /// [`UNBOUND`] before an object without a name is first called.
+    handle: AtomicU32,
     descriptor: &'static Descriptor,
     object: Arc<str>,
     /// The server's address.
@@ -58,6 +64,10 @@ pub(crate) struct Target {
         allow(dead_code, reason = "exactly-once calls are saved for it")
     )]
     peer: Arc<str>,
+    /// What holds an object without a name.
+    unnamed: Option<Box<Unnamed>>,
+    /// Stands for the object where this node passes it on.
+    forwarder: Mutex<Weak<Exported>>,
 }
 
 /// One call of a remote method: a builder that is a future.
@@ -117,8 +127,16 @@ impl Remote {
         object: Arc<str>,
         peer: Arc<str>,
     ) -> Remote {
-        let target = Arc::new(Target { node, link, handle, descriptor, object, peer });
-        Remote { target, timeout: None }
+        Remote::of(Target {
+            node,
+            link,
+            handle: AtomicU32::new(handle),
+            descriptor,
+            object,
+            peer,
+            unnamed: None,
+            forwarder: Mutex::default(),
+        })
     }
 
     /// The same object; calls through it have this timeout where they set none of their own.
@@ -227,6 +245,9 @@ impl<A, T, E> Call<A, T, E> {
         if self.key.is_some() && !exactly_once {
             return Err(CallError::NotDurable { method: method.name });
         }
+        if exactly_once {
+            self.pending.target().check_named()?;
+        }
         Ok(exactly_once)
     }
 }
@@ -326,18 +347,23 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         // Nothing comes back from a one-way call.
         let waiter = waiter.filter(|_| !pending.method().oneway);
         with_buffer(|buffer| {
-            let shared = pending.encode(&arguments, buffer)?;
+            let Beside { shared, passed } = pending.encode(&arguments, buffer)?;
+            let pins = pending.target().seal(&passed, buffer).map_err(CallError::widen)?;
             let large = Body::if_large(buffer, shared);
-            let offer = Offer { arguments: buffer, large: large.as_deref() };
+            let passes = pins.is_some();
+            let offer = Offer { arguments: buffer, large: large.as_deref(), passes };
             match pending.offer(offer, timeout, None, waiter) {
                 Ok(key) => {
+                    if let Some(pins) = pins {
+                        pending.target().link.pin(key, *pins);
+                    }
                     pending.started(key, timeout);
                     Ok(waiter.is_some())
                 }
                 Err(StartError::Failed(error)) => Err(error.widen()),
                 Err(StartError::Full) => {
                     let target = Arc::clone(pending.target());
-                    let request = Request::new(buffer, large);
+                    let request = Request::new(buffer, large, pins);
                     *queued = Some(Box::new(Queued::new(target, request, timeout)));
                     Ok(false)
                 }
@@ -384,7 +410,7 @@ impl<T, E> Pending<T, E> {
         &self,
         arguments: &A,
         buffer: &mut Vec<u8>,
-    ) -> Result<Option<Box<Shared>>, CallError<E>> {
+    ) -> Result<Beside, CallError<E>> {
         let _entered = self.span().map(tracing::Span::enter);
         payload::encode_shared(arguments, buffer)
             .map_err(|error| CallError::NotEncoded { reason: error.to_string().into() })
@@ -400,10 +426,11 @@ impl<T, E> Pending<T, E> {
     ) -> Result<CallKey, StartError> {
         let (target, method) = (self.target(), self.method());
         let request = StartCall {
-            handle: target.handle,
+            handle: target.handle().map_err(StartError::Failed)?,
             method: self.position(),
             semantics: method.semantics,
             oneway: method.oneway,
+            passes: offer.passes,
             timeout,
             arguments: offer.arguments,
             large: offer.large,

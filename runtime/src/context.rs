@@ -7,6 +7,7 @@
 
 mod flag;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
@@ -16,11 +17,13 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Dispatch, Reply, Room};
 use crate::id::{Boot, CallId, NodeId, SessionId};
+use crate::wire::payload::passed::{Incoming, with_incoming};
 pub(crate) use flag::Flag;
 
 /// The call that a handler serves: who calls, which call it is, how long it may take.
@@ -85,10 +88,15 @@ pub(crate) struct CallContext {
 }
 
 /// Where a handler's wish to hear of cancellation goes. The server's driver implements it.
-pub(crate) trait CancelSource: Send + Sync {
+pub(crate) trait CancelSource: Send + Sync + 'static {
     /// The flag of the running call `seq`: raised already if the session has given the call up, and
     /// the same one each time for the same call.
     fn subscribe(&self, seq: u64) -> Arc<Flag>;
+
+    /// The session, for the references that cross it.
+    fn session(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
 }
 
 /// A handler's future with the context of its call. May be polled in place first and spawned then, and serves another
@@ -97,6 +105,8 @@ pub(crate) struct Scoped {
     /// Boxed, since it moves to the thread and back with each poll.
     context: Option<Box<Context>>,
     future: Option<Dispatch>,
+    /// The arguments, and the references that came with them.
+    passed: Option<(Bytes, Arc<dyn Incoming>)>,
 }
 
 impl Context {
@@ -130,6 +140,11 @@ impl Context {
     #[must_use]
     pub fn call_id(&self) -> CallId {
         CallId { boot: self.session.boot, session: self.session.session, seq: self.call.seq }
+    }
+
+    /// The session, for the references that cross it; nothing when it is over.
+    pub(crate) fn session(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.session.cancel.upgrade()?.session()
     }
 
     /// The method that runs.
@@ -224,7 +239,7 @@ impl Cancellation {
 impl Scoped {
     /// A dispatched call that serves `context`.
     pub(crate) fn new(context: Context, future: Dispatch) -> Scoped {
-        Scoped { context: Some(Box::new(context)), future: Some(future) }
+        Scoped { context: Some(Box::new(context)), future: Some(future), passed: None }
     }
 
     /// Serves another call, whose handler is `future`.
@@ -236,9 +251,15 @@ impl Scoped {
         self.future = Some(future);
     }
 
+    /// References came with the arguments.
+    pub(crate) fn receive(&mut self, arguments: Bytes, passed: Arc<dyn Incoming>) {
+        self.passed = Some((arguments, passed));
+    }
+
     /// Drops what the handler still holds, which is the user's code and may panic; its memory is left.
     #[inline]
     pub(crate) fn end(&mut self) -> Room {
+        self.passed = None;
         self.future.take().map_or_else(Room::default, |mut future| {
             future.as_mut().clear();
             Room::of(future)
@@ -253,7 +274,10 @@ impl Future for Scoped {
         let this = &mut *self;
         let Some(future) = &mut this.future else { return Poll::Pending };
         let _entered = Entered::new(&mut this.context);
-        future.as_mut().poll(cx)
+        match &this.passed {
+            None => future.as_mut().poll(cx),
+            Some((bytes, passed)) => with_incoming(bytes, passed, || future.as_mut().poll(cx)),
+        }
     }
 }
 
@@ -386,7 +410,7 @@ mod tests {
             assert_eq!(current_seq(), Some(7));
             yield_now().await;
             assert_eq!(current_seq(), Some(7));
-            Reply { status: Status::Ok, body: Vec::new(), shared: None }
+            Reply { status: Status::Ok, body: Vec::new(), shared: None, held: None }
         });
         let mut scoped = Scoped::new(context(7, &Arc::default(), None), handler);
         assert!(!poll_once(&mut scoped));

@@ -131,6 +131,8 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Long bytes among them that are shared with the program.
     pub(crate) shared: Option<Box<Shared>>,
+    /// What holds the references behind it until it is acknowledged, if there are any.
+    pub(crate) held: Option<Box<dyn Any + Send>>,
 }
 
 /// How a dispatched call ended.
@@ -155,7 +157,7 @@ impl Reply {
         // Writing to a vector fails only if the text's own `Display` does; what it wrote until then is still of use.
         let _ = write!(body, "{text}");
         body.truncate(MAX_FAILURE_TEXT);
-        Reply { status: Status::Failed(code), body, shared: None }
+        Reply { status: Status::Failed(code), body, shared: None, held: None }
     }
 }
 
@@ -171,7 +173,7 @@ mod tests {
     use std::task::Waker;
 
     async fn reply(body: Vec<u8>) -> Reply {
-        Reply { status: Status::Ok, body, shared: None }
+        Reply { status: Status::Ok, body, shared: None, held: None }
     }
 
     fn run(mut call: Dispatch) -> (Vec<u8>, Room) {

@@ -4,6 +4,7 @@
 //! at once. Only here is a clock read, a task spawned, a random number drawn.
 
 pub(crate) mod announce;
+mod back;
 pub(crate) mod bundle;
 mod busy;
 pub(crate) mod clock;
@@ -18,8 +19,9 @@ mod input;
 pub(crate) mod link;
 mod output;
 pub(crate) mod park;
+pub(crate) mod references;
 pub(crate) mod server;
-mod serving;
+pub(crate) mod serving;
 mod session;
 mod timer;
 

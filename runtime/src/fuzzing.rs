@@ -17,7 +17,7 @@ use crate::wire::datagram::{self, Data, Datagram};
 use crate::wire::durable::{Stamp, Word};
 use crate::wire::frame::{self, Frame, Kind, Part};
 use crate::wire::seek::{Here, SEEK_SIZE, Seek};
-use crate::wire::{payload, varint};
+use crate::wire::{payload, references, varint};
 
 /// The bytes as a stream: each frame in it is decoded and, encoded again, is the same bytes.
 pub fn varint_frame(mut stream: &[u8]) {
@@ -39,6 +39,14 @@ pub fn message(bytes: &[u8]) {
         varint::put(bytes.len() as u64, &mut whole);
         whole.extend_from_slice(bytes);
         same_again(&frame, &whole);
+    }
+    if let Ok((payload, list)) = references::split(bytes)
+        && let Ok(entries) = references::entries(list)
+    {
+        let mut again = bytes[..payload].to_vec();
+        entries.iter().for_each(|entry| references::put(entry, &mut again));
+        references::end(payload, &mut again);
+        assert_eq!(again, bytes, "one list has one encoding");
     }
 }
 
@@ -91,6 +99,7 @@ fn encode(frame: &Frame<'_>, into: &mut Vec<u8>) {
         Frame::PieceAbort { message, seq } => frame::put_piece_abort(*message, *seq, into),
         Frame::PathChallenge(nonce) => frame::put_nonce(Kind::PathChallenge, *nonce, into),
         Frame::PathResponse(nonce) => frame::put_nonce(Kind::PathResponse, *nonce, into),
+        Frame::Back(back) => frame::put_back(back, into),
     }
 }
 

@@ -270,6 +270,7 @@ mod pending;
 mod private;
 mod protocol;
 mod proxy;
+mod reference;
 mod registry;
 mod semantics;
 mod serve;
@@ -309,6 +310,7 @@ pub use node::{Listening, Node, NodeBuilder, Statistics, Unfinished, connect, se
 pub use node::{Recovered, RecoveredCall};
 pub use pending::Pending;
 pub use proxy::Proxy;
+pub use reference::{Reference, Unreferenced};
 pub use registry::{Entry, Registry, RegistryError, RemoteRegistry, RemoteRegistryProxy, Verb};
 pub use semantics::{Execution, Semantics};
 pub use serve::ServeError;

@@ -43,6 +43,8 @@ pub struct Limits {
     pub names: usize,
     /// Objects that one session has looked up. 4,096.
     pub handles: usize,
+    /// Objects without a name that are passed by reference to one peer and held there. 65,536; passing more is an error.
+    pub exports: usize,
     /// Members of a group. 1,024: each is a call of its own, and each answer comes to the one who called.
     pub members: usize,
     /// How long a server keeps a session without a connection. 5 minutes: longer than a restart of a router.
@@ -133,6 +135,7 @@ impl Default for Limits {
             sessions: 65_536,
             names: 65_536,
             handles: 4096,
+            exports: 65_536,
             members: 1024,
             session_ttl: Duration::from_secs(300),
             default_timeout: Some(Duration::from_secs(30)),

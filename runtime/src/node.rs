@@ -34,11 +34,13 @@ use crate::transport::{Network, RealNetwork, dropped_by_kernel};
 mod durable;
 mod inside;
 mod listening;
+mod references;
 #[cfg(feature = "sqlite")]
 use durable::Durable;
 #[cfg(feature = "sqlite")]
 pub use durable::{Recovered, RecoveredCall};
 pub use listening::{Listening, connect, serve, serve_as};
+use references::Own;
 
 /// A process's presence on the network; cheap to clone, all clones are one node.
 #[derive(Clone)]
@@ -62,6 +64,7 @@ struct Inner {
     closing: Arc<Flag>,
     /// The tokio runtime on which the node was first used; its tasks run there.
     runtime: OnceLock<Handle>,
+    own: Own,
     /// Lives as long as the node.
     _kept: Option<Kept>,
 }
@@ -345,6 +348,7 @@ impl Inner {
         let config = ClientConfig { node: *id, peer, limits: limits.clone(), datagrams };
         let (network, entropy) = (network.clone(), entropy.clone());
         let link = connection::open(runtime, network, entropy, address.clone(), config);
+        link.belong(self.weak_home());
         links.open.insert(address.clone(), link.clone());
         Ok(link)
     }
@@ -428,7 +432,7 @@ impl NodeBuilder {
         let network = self.network;
         let (runtime, closing) = (OnceLock::new(), Arc::<Flag>::default());
         let _kept = self.kept;
-        let inner = Inner {
+        let inner = Arc::new_cyclic(|this| Inner {
             id,
             limits,
             registry,
@@ -441,9 +445,11 @@ impl NodeBuilder {
             listening: Mutex::default(),
             closing,
             runtime,
+            own: Own::new(this),
             _kept,
-        };
-        let node = Node { inner: Arc::new(inner) };
+        });
+        let node = Node { inner };
+        node.open_references();
         #[cfg(feature = "sqlite")]
         node.open_journal();
         node

@@ -23,6 +23,7 @@ use crate::driver::link::CallKey;
 use crate::error::CallError;
 use crate::semantics::Execution;
 use crate::wire::payload;
+use crate::wire::payload::passed::{Incoming, with_incoming};
 
 #[cfg(feature = "sqlite")]
 mod saved;
@@ -268,6 +269,17 @@ impl<T, E> Pending<T, E> {
 
     #[inline]
     fn decode(&self, status: Status, body: &[u8]) -> Result<T, CallError<E>> {
+        if let Way::Link(key) = &self.way
+            && let Some(received) = self.target.link().take_received(*key)
+        {
+            let received: Arc<dyn Incoming> = received;
+            return with_incoming(body, &received, || self.decoded(status, body));
+        }
+        self.decoded(status, body)
+    }
+
+    #[inline]
+    fn decoded(&self, status: Status, body: &[u8]) -> Result<T, CallError<E>> {
         match status {
             Status::Ok => (self.decoders.result)(body)
                 .map_err(|error| CallError::BadReply { reason: error.to_string().into() }),

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::ready;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+pub use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use async_trait::async_trait;
 pub use bytes::Bytes;
@@ -17,15 +17,19 @@ pub use crate::call::Remote;
 pub use crate::dispatch::{Dispatch, Reply, Room, Status};
 pub use crate::group::Members;
 pub use crate::id::MethodId;
+pub use crate::reference::{deserialize_reference, serialize_reference};
 pub use crate::wire::payload::{
-    AsBytes, AsShared, CowStr, DecodeError, EncodeError, decode, decode_bytes, decode_run,
+    AsBytes, AsShared, Beside, CowStr, DecodeError, EncodeError, decode, decode_bytes, decode_run,
     decode_shared,
 };
 
 use crate::call::Call;
 use crate::error::{CallError, FailureCode};
 use crate::group::GroupCall;
-use crate::wire::payload::{encode, encode_shared};
+use crate::reference::seal_answer;
+use crate::wire::body::Shared;
+use crate::wire::payload::encode_shared;
+use crate::wire::payload::passed::Passed;
 
 /// A call of the method at position `method` of the interface's descriptor.
 pub fn call<A, T, E, Kind>(
@@ -63,9 +67,7 @@ where
     reply.clear();
     let (status, encoded) = match result {
         Ok(value) => (Status::Ok, encode_shared(&value, &mut reply)),
-        Err(CallError::Method(error)) => {
-            (Status::MethodError, error.encode(&mut reply).map(|()| None))
-        }
+        Err(CallError::Method(error)) => (Status::MethodError, error.encode(&mut reply)),
         Err(CallError::FailedWithin { reason }) => {
             return Reply::failed(FailureCode::FailedWithin, &reason, reply);
         }
@@ -76,8 +78,25 @@ where
         }
     };
     match encoded {
-        Ok(shared) => Reply { status, body: reply, shared },
+        Ok(Beside { shared, passed }) if passed.is_empty() => {
+            Reply { status, body: reply, shared, held: None }
+        }
+        Ok(Beside { shared, passed }) => passing(status, reply, shared, &passed),
         Err(error) => Reply::failed(FailureCode::ReplyNotEncoded, &error, reply),
+    }
+}
+
+/// An answer with references behind it.
+#[cold]
+fn passing(
+    status: Status,
+    mut body: Vec<u8>,
+    shared: Option<Box<Shared>>,
+    passed: &[Passed],
+) -> Reply {
+    match seal_answer(passed, &mut body) {
+        Ok(held) => Reply { status, body, shared, held: Some(held) },
+        Err(reason) => Reply::failed(FailureCode::ReplyNotEncoded, &reason, body),
     }
 }
 
@@ -114,7 +133,7 @@ pub trait MethodFailure<Kind>: Sized {
     ///
     /// # Errors
     /// Its `Serialize` failed.
-    fn encode(&self, into: &mut Vec<u8>) -> Result<(), EncodeError>;
+    fn encode(&self, into: &mut Vec<u8>) -> Result<Beside, EncodeError>;
 
     /// The error.
     ///
@@ -132,8 +151,8 @@ pub enum Fallible {}
 pub enum Unfailing {}
 
 impl<E: Serialize + DeserializeOwned> MethodFailure<Fallible> for E {
-    fn encode(&self, into: &mut Vec<u8>) -> Result<(), EncodeError> {
-        encode(self, into)
+    fn encode(&self, into: &mut Vec<u8>) -> Result<Beside, EncodeError> {
+        encode_shared(self, into)
     }
 
     fn decode(bytes: &[u8]) -> Result<E, Box<str>> {
@@ -142,7 +161,7 @@ impl<E: Serialize + DeserializeOwned> MethodFailure<Fallible> for E {
 }
 
 impl MethodFailure<Unfailing> for Infallible {
-    fn encode(&self, _into: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn encode(&self, _into: &mut Vec<u8>) -> Result<Beside, EncodeError> {
         match *self {}
     }
 

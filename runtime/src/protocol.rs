@@ -11,6 +11,7 @@ pub(crate) mod durable;
 pub(crate) mod finished;
 pub(crate) mod group;
 pub(crate) mod packet;
+pub(crate) mod references;
 pub(crate) mod seq_map;
 pub(crate) mod server;
 #[cfg(test)]

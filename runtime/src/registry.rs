@@ -118,6 +118,8 @@ struct Names {
     /// Slots of names that somebody asked for and nobody has bound: kept by those who asked.
     asked: HashMap<Arc<str>, Weak<Slot>>,
     alive: Arc<AtomicUsize>,
+    /// How many of those that are bound are farcall's own; they do not count against a node's limit.
+    own: usize,
 }
 
 impl Registry {
@@ -258,6 +260,7 @@ impl Registry {
         let slot = Slot::new(&names.alive);
         slot.set(Some(Bound::new(object)));
         names.bound.insert(name.into(), slot);
+        names.own += 1;
     }
 
     /// The slot of a name, for a session that was asked for it. Nothing if too many names that
@@ -277,6 +280,11 @@ impl Registry {
         let slot = Slot::new(&names.alive);
         names.remember(name.into(), &slot);
         Some(slot)
+    }
+
+    /// The slot of what can never be bound.
+    pub(crate) fn nothing(&self) -> Arc<Slot> {
+        Arc::clone(&self.shared.never)
     }
 
     /// Whether an object with this interface is bound to the name, other than farcall's own.
@@ -316,8 +324,7 @@ impl Registry {
                 Verb::Bind | Verb::Unbind => Err(RegistryError::Taken { name: name.to_owned() }),
             };
         }
-        let own = OWN_NAMES + usize::from(self.shared.has_store);
-        if names.bound.len() >= self.shared.max_names.saturating_add(own) {
+        if names.bound.len() >= self.shared.max_names.saturating_add(names.own) {
             return Err(RegistryError::Full { limit: self.shared.max_names as u64 });
         }
         let asked = names.asked.remove(name).and_then(|slot| slot.upgrade());
@@ -438,9 +445,6 @@ fn is_reserved(name: &str) -> bool {
 
 /// Names that begin so are farcall's own.
 const RESERVED: &str = "farcall/";
-
-/// How many of those each node has; one with a store has one more. They do not count against a node's limit.
-const OWN_NAMES: usize = 1;
 
 /// So many names that nobody has bound may be asked for at a time, however few names the node
 /// allows.

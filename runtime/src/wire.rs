@@ -7,6 +7,7 @@ pub(crate) mod datagram;
 pub(crate) mod durable;
 pub(crate) mod frame;
 pub(crate) mod payload;
+pub(crate) mod references;
 pub(crate) mod seek;
 pub(crate) mod send_buffer;
 #[cfg(test)]

@@ -14,4 +14,5 @@ pub mod random;
 pub mod raw;
 pub mod raw_datagram;
 pub mod recorder;
+pub mod references;
 pub mod service;

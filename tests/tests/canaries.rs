@@ -92,6 +92,15 @@ const PLANTED_IN_MAILBOXES: &[&str] = &[
     "what_is_withdrawn_stays",
 ];
 
+/// Each planted bug that runs of references find.
+const PLANTED_IN_REFERENCES: &[&str] = &[
+    "arguments_are_given_back_at_once",
+    "lost_references_are_not_asked_about",
+    "references_outlive_their_session",
+    "repeats_count_again",
+    "what_is_given_back_is_said_once",
+];
+
 /// Seeds within which each must be found.
 const SEEDS: &str = "2000";
 
@@ -105,6 +114,7 @@ fn every_planted_bug_is_found_and_without_one_nothing_is() {
         ("stores", PLANTED_IN_STORES),
         ("groups", PLANTED_IN_GROUPS),
         ("mailboxes", PLANTED_IN_MAILBOXES),
+        ("references", PLANTED_IN_REFERENCES),
     ] {
         let run = |canary: &str| {
             let mut run = Command::new(&simulate);
@@ -141,9 +151,15 @@ fn the_list_names_every_planted_bug_of_the_code() {
     named.retain(|name| name != "name");
     named.sort();
     named.dedup();
-    let mut planted =
-        [PLANTED, PLANTED_IN_PACKETS, PLANTED_IN_STORES, PLANTED_IN_GROUPS, PLANTED_IN_MAILBOXES]
-            .concat();
+    let mut planted = [
+        PLANTED,
+        PLANTED_IN_PACKETS,
+        PLANTED_IN_STORES,
+        PLANTED_IN_GROUPS,
+        PLANTED_IN_MAILBOXES,
+        PLANTED_IN_REFERENCES,
+    ]
+    .concat();
     planted.sort_unstable();
     assert_eq!(named, planted);
 }

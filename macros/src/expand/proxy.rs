@@ -62,6 +62,29 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
                 &self.remote
             }
         }
+
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        impl #root::__private::Serialize for #proxy {
+            fn serialize<S: #root::__private::Serializer>(
+                &self,
+                serializer: S,
+            ) -> ::core::result::Result<S::Ok, S::Error> {
+                #root::__private::serialize_reference(self, serializer)
+            }
+        }
+
+        #(#conditions)*
+        #(#allowances)*
+        #[automatically_derived]
+        impl<'de> #root::__private::Deserialize<'de> for #proxy {
+            fn deserialize<D: #root::__private::Deserializer<'de>>(
+                deserializer: D,
+            ) -> ::core::result::Result<Self, D::Error> {
+                #root::__private::deserialize_reference(deserializer)
+            }
+        }
     }
 }
 

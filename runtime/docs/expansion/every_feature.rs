@@ -126,6 +126,23 @@ impl far::Proxy for ShopProxy {
         &self.remote
     }
 }
+#[automatically_derived]
+impl far::__private::Serialize for ShopProxy {
+    fn serialize<S: far::__private::Serializer>(
+        &self,
+        serializer: S,
+    ) -> ::core::result::Result<S::Ok, S::Error> {
+        far::__private::serialize_reference(self, serializer)
+    }
+}
+#[automatically_derived]
+impl<'de> far::__private::Deserialize<'de> for ShopProxy {
+    fn deserialize<D: far::__private::Deserializer<'de>>(
+        deserializer: D,
+    ) -> ::core::result::Result<Self, D::Error> {
+        far::__private::deserialize_reference(deserializer)
+    }
+}
 /// Group of remote objects that implement [`Shop`], called together.
 ///
 /// Its methods are those of [`ShopProxy`], and return a call to all members: see

@@ -65,6 +65,23 @@ impl ::farcall::Proxy for AccountProxy {
         &self.remote
     }
 }
+#[automatically_derived]
+impl ::farcall::__private::Serialize for AccountProxy {
+    fn serialize<S: ::farcall::__private::Serializer>(
+        &self,
+        serializer: S,
+    ) -> ::core::result::Result<S::Ok, S::Error> {
+        ::farcall::__private::serialize_reference(self, serializer)
+    }
+}
+#[automatically_derived]
+impl<'de> ::farcall::__private::Deserialize<'de> for AccountProxy {
+    fn deserialize<D: ::farcall::__private::Deserializer<'de>>(
+        deserializer: D,
+    ) -> ::core::result::Result<Self, D::Error> {
+        ::farcall::__private::deserialize_reference(deserializer)
+    }
+}
 /// Group of remote objects that implement [`Account`], called together.
 ///
 /// Its methods are those of [`AccountProxy`], and return a call to all members: see

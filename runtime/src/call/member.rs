@@ -24,7 +24,7 @@ impl Remote {
 
     /// Whether the object was looked up, or why it cannot be is known; the task is woken when it is.
     pub(crate) fn poll_bound(&self, cx: &mut Context<'_>) -> bool {
-        self.target.link.poll_bound(self.target.handle, cx)
+        self.target.handle().is_ok_and(|handle| self.target.link.poll_bound(handle, cx))
     }
 
     /// Gives the next datagram that goes to the object's server to this share.

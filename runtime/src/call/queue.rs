@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::Target;
 use crate::driver::link::{CallKey, StartError, Waiting};
+use crate::driver::references::received::Pins;
 use crate::error::CallError;
 use crate::pending::Pending;
 use crate::semantics::Execution;
@@ -28,7 +29,13 @@ pub(super) struct Queued {
 }
 
 /// Encoded arguments.
-pub(super) enum Request {
+pub(super) struct Request {
+    arguments: Arguments,
+    /// What holds the references behind them.
+    pins: Option<Box<Pins>>,
+}
+
+enum Arguments {
     Small(Vec<u8>),
     Large(Box<Body>),
 }
@@ -38,25 +45,33 @@ pub(super) enum Request {
 pub(super) struct Offer<'a> {
     pub(super) arguments: &'a [u8],
     pub(super) large: Option<&'a Body>,
+    /// References stand behind them.
+    pub(super) passes: bool,
 }
 
 impl Request {
     /// What is in the buffer, unless it is a large message's.
-    pub(super) fn new(buffer: &mut Vec<u8>, large: Option<Box<Body>>) -> Request {
-        large.map_or_else(|| Request::Small(std::mem::take(buffer)), Request::Large)
+    pub(super) fn new(
+        buffer: &mut Vec<u8>,
+        large: Option<Box<Body>>,
+        pins: Option<Box<Pins>>,
+    ) -> Request {
+        let small = || Arguments::Small(std::mem::take(buffer));
+        Request { arguments: large.map_or_else(small, Arguments::Large), pins }
     }
 
     fn bytes(&self) -> usize {
-        match self {
-            Request::Small(bytes) => bytes.len(),
-            Request::Large(body) => body.len(),
+        match &self.arguments {
+            Arguments::Small(bytes) => bytes.len(),
+            Arguments::Large(body) => body.len(),
         }
     }
 
     fn offer(&self) -> Offer<'_> {
-        match self {
-            Request::Small(bytes) => Offer { arguments: bytes, large: None },
-            Request::Large(body) => Offer { arguments: &[], large: Some(body) },
+        let passes = self.pins.is_some();
+        match &self.arguments {
+            Arguments::Small(bytes) => Offer { arguments: bytes, large: None, passes },
+            Arguments::Large(body) => Offer { arguments: &[], large: Some(body), passes },
         }
     }
 }
@@ -110,7 +125,12 @@ impl Queued {
             }
             let waiting = Some(&mut self.place.waiting);
             match call.offer(self.request.offer(), remaining, waiting, None) {
-                Ok(key) => return Poll::Ready(Ok((key, remaining))),
+                Ok(key) => {
+                    if let Some(pins) = self.request.pins.take() {
+                        self.place.target.link.pin(key, *pins);
+                    }
+                    return Poll::Ready(Ok((key, remaining)));
+                }
                 Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
                 // Another call was faster.
                 Err(StartError::Full) => {}

@@ -13,6 +13,7 @@ use crate::semantics::Semantics;
 use crate::sqlite::Transaction;
 use crate::ticket::Ticket;
 use crate::wire::body::Encoded;
+use crate::wire::payload::Beside;
 
 impl<A: Serialize, T, E> Call<A, T, E> {
     /// Saves the call in a transaction, of a handler or of [`SqliteStore::transaction`](crate::SqliteStore::transaction),
@@ -54,7 +55,12 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         let journal = target.node.journal().map_err(CallError::widen)?;
         journal.check(&target.peer).map_err(CallError::widen)?;
         let mut bytes = Vec::new();
-        let shared = self.pending.encode(arguments, &mut bytes)?;
+        let Beside { shared, passed } = self.pending.encode(arguments, &mut bytes)?;
+        if !passed.is_empty() {
+            let reason =
+                "a reference is not saved with an exactly-once call; pass the object's name";
+            return Err(CallError::NotEncoded { reason: reason.into() });
+        }
         let bytes = Encoded { bytes, shared }.into_vec();
         let limit = target.link.largest_request().saturating_sub(AROUND_ARGUMENTS);
         if bytes.len() > limit {

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::busy::{BusyPoll, poll_again};
 use super::clock::Clock;
 use super::datagram::client::{End, Exchange};
-use super::ends::{closed, invalid};
+use super::ends::{closed, invalid, take_assembled};
 use super::entropy::Entropy;
 use super::input::{Got, Input};
 use super::link::{Link, Phase, State};
@@ -21,7 +21,7 @@ use super::output::Output;
 use super::timer::Timer;
 use crate::address::Address;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
-use crate::protocol::client::{Client, ClientConfig, Health};
+use crate::protocol::client::{ClientConfig, Health};
 use crate::protocol::packet::ClientEnd;
 use crate::time::Time;
 use crate::transport::{Datagrams, Network, Side, Stream};
@@ -232,6 +232,7 @@ fn lost(link: &Link, accepted: Option<u64>, error: &Arc<io::Error>) -> bool {
     client.link_lost(now, accepted, out, error);
     state.out = SendBuffer::default();
     state.settled = true;
+    state.lose_back(now);
     state.leave();
     welcome
 }
@@ -403,6 +404,7 @@ impl<'a> Connection<'a> {
             if state.killed {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
+            state.transmit_back(cx, self.link.limits().send_buffer);
             if state.out.is_empty() {
                 if state.phase != Phase::Open {
                     if state.phase == Phase::Closing {
@@ -476,23 +478,6 @@ impl<'a> Connection<'a> {
                 cx.waker().wake_by_ref();
             }
         }
-    }
-}
-
-/// Takes the reply that a piece made whole, if it did.
-fn take_assembled(assembled: Assembled, now: Time, client: &mut Client<Waker>) -> io::Result<()> {
-    match assembled {
-        Assembled::Unfinished => Ok(()),
-        Assembled::Whole(message) => match decode(&message) {
-            Ok(Frame::Reply(reply)) => {
-                let body = message.slice_ref(reply.body);
-                let handled = client.handle_large(now, &reply, body);
-                handled.map_err(|violation| invalid(violation.0))
-            }
-            _ => Err(invalid("fragments that make no reply")),
-        },
-        Assembled::Refused(_) => Err(invalid("a reply over the limit")),
-        Assembled::Violation(what) => Err(invalid(what)),
     }
 }
 

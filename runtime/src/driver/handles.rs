@@ -85,6 +85,17 @@ impl Handles {
         found
     }
 
+    /// A handle of this slot means nothing any more. Returns the object, to be dropped under no lock.
+    pub(super) fn forget(
+        &mut self,
+        handle: Handle,
+        slot: &Arc<Slot>,
+    ) -> Option<Arc<dyn Dispatcher>> {
+        let entry = self.entries.get_mut(handle as usize)?;
+        let entry = entry.take_if(|entry| Arc::ptr_eq(&entry.slot, slot))?;
+        entry.target.ok().map(|target| target.object)
+    }
+
     /// Objects that are no longer meant, if there are any, to be dropped under no lock.
     #[inline]
     pub(super) fn take_replaced(&mut self) -> Option<Vec<Arc<dyn Dispatcher>>> {
@@ -106,7 +117,7 @@ impl Handles {
         method: u32,
     ) -> Result<(&Arc<dyn Dispatcher>, &'static MethodDescriptor), Refused> {
         let Some(Some(entry)) = self.entries.get_mut(handle as usize) else {
-            let text = "a handle that was not looked up".into();
+            let text = "nobody has looked it up, or nobody was to hold it any more".into();
             return Err(Refused { code: FailureCode::NoSuchObject, text });
         };
         if entry.slot.generation() != entry.generation {

@@ -4,16 +4,19 @@
 //! channel, no timer entry and no task.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::back::Channel;
 use super::bundle::Share;
 use super::clock::Clock;
 use super::datagram::Sockets;
 use super::lock;
+use super::references::{Home, Partner};
 use crate::dispatch::Status;
 use crate::error::CallError;
 use crate::id::Handle;
@@ -25,14 +28,24 @@ use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
 use crate::wire::body::Body;
 use crate::wire::send_buffer::SendBuffer;
+pub(super) use leave::MutexState;
+use passing::Passing;
 
+mod leave;
 mod member;
+mod passing;
 
 /// All calls of a node to one server.
 pub(crate) struct Link {
     state: Mutex<State>,
     limits: Arc<Limits>,
     clock: Clock,
+    /// Who is at the other side, once references were passed.
+    partner: OnceLock<Partner>,
+    /// References came with an answer.
+    has_received: AtomicBool,
+    /// The calls are calls back.
+    is_back: AtomicBool,
 }
 
 pub(super) struct State {
@@ -55,6 +68,14 @@ pub(super) struct State {
     pub(super) sockets: Sockets,
     /// What the next datagram is given to.
     pub(super) share: Option<Share>,
+    /// The node, and the link itself.
+    home: Option<(Weak<dyn Home>, Weak<Link>)>,
+    /// The stream of calls back, if there is one.
+    back: Option<Arc<Channel>>,
+    /// References of calls, if there were any.
+    passing: Option<Box<Passing>>,
+    /// Since when there is no session.
+    lost: Option<Time>,
 }
 
 /// Whether the link goes on.
@@ -85,6 +106,8 @@ pub(crate) struct StartCall<'a> {
     /// How the session treats it; exactly-once calls are at-least-once calls for it.
     pub(crate) semantics: Semantics,
     pub(crate) oneway: bool,
+    /// References stand behind the arguments.
+    pub(crate) passes: bool,
     /// None for no deadline.
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
@@ -118,8 +141,14 @@ impl Link {
             settled: true,
             sockets: Sockets::default(),
             share: None,
+            home: None,
+            back: None,
+            passing: None,
+            lost: None,
         };
-        Link { state: Mutex::new(state), limits, clock }
+        let (partner, state) = (OnceLock::new(), Mutex::new(state));
+        let (has_received, is_back) = (AtomicBool::new(false), AtomicBool::new(false));
+        Link { state, limits, clock, partner, has_received, is_back }
     }
 
     /// Hands a call to the machine. `waiting` is the place of a caller that has waited for room; others do not
@@ -135,6 +164,7 @@ impl Link {
             method: call.method,
             semantics: call.semantics,
             oneway: call.oneway,
+            passes: call.passes,
             timeout: call.timeout,
             arguments: call.arguments,
             large: call.large,
@@ -142,14 +172,15 @@ impl Link {
         let mut state = lock(&self.state);
         let State { client, out, phase, .. } = &mut *state;
         if *phase != Phase::Open {
-            let execution = Execution::NotExecuted;
-            return Err(StartError::Failed(CallError::Closed { execution }));
+            let error = over(self.is_back(), client.peer(), Execution::NotExecuted);
+            return Err(StartError::Failed(error));
         }
         if waiting.is_none() && client.has_blocked() {
             return Err(StartError::Full);
         }
         let now = client.needs_time(call.oneway).then(|| self.clock.now());
         let key = client.start(now, &new, out).map_err(|error| match error {
+            NotStarted::Full if self.is_back() => StartError::Failed(CallError::BufferFull),
             NotStarted::Full => StartError::Full,
             NotStarted::Failed(error) => StartError::Failed(error),
         })?;
@@ -394,10 +425,16 @@ impl Link {
         let mut state = self.lock();
         state.phase = Phase::Closed;
         state.ended = true;
-        state.client.close();
+        let (is_back, peer) = (self.is_back(), state.client.peer().to_owned());
+        state.client.close(|execution| over(is_back, &peer, execution));
+        let now = self.clock.now();
+        state.lose_back(now);
         let waiting = std::mem::take(&mut state.idle);
         state.leave();
         waiting.into_iter().for_each(Waker::wake);
+        if let Some(peer) = self.peer() {
+            peer.close();
+        }
     }
 
     /// No connection could be made.
@@ -406,83 +443,20 @@ impl Link {
     }
 }
 
-/// The locked state of a link.
-pub(super) struct MutexState<'a>(std::sync::MutexGuard<'a, State>);
-
-impl std::ops::Deref for MutexState<'_> {
-    type Target = State;
-
-    #[inline]
-    fn deref(&self) -> &State {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for MutexState<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut State {
-        &mut self.0
-    }
-}
-
-impl MutexState<'_> {
-    /// The task goes to sleep after this, and is to be woken for whatever comes.
-    #[inline]
-    pub(super) fn sleep(&mut self, cx: &Context<'_>) {
-        self.0.scheduled = false;
-        match &self.0.io {
-            Some(io) if io.will_wake(cx.waker()) => {}
-            _ => self.0.io = Some(cx.waker().clone()),
-        }
-    }
-
-    /// As [`leave`](Self::leave), by the task itself, with a vector that it keeps for this.
-    #[inline]
-    pub(super) fn leave_with(mut self, kept: &mut Vec<Waker>) {
-        debug_assert!(kept.is_empty());
-        std::mem::swap(self.0.client.woken(), kept);
-        drop(self);
-        kept.drain(..).for_each(Waker::wake);
-    }
-
-    /// As [`leave`](Self::leave), by the task itself, which need not be woken.
-    #[inline]
-    pub(super) fn leave_asleep(mut self) {
-        if self.0.client.woken().is_empty() {
-            return;
-        }
-        let woken = std::mem::take(self.0.client.woken());
-        drop(self);
-        woken.into_iter().for_each(Waker::wake);
-    }
-
-    /// Unlocks first; wakes then the callers that the machine named, and the task if there is something for it.
-    #[inline]
-    pub(super) fn leave(mut self) {
-        let woken = std::mem::take(self.0.client.woken());
-        let io = self.0.schedule();
-        drop(self);
-        woken.into_iter().chain(io).for_each(Waker::wake);
-    }
-}
-
-impl State {
-    /// The connection's task, if there is something for it and it was not woken yet.
-    #[inline]
-    fn schedule(&mut self) -> Option<Waker> {
-        if self.scheduled {
-            return None;
-        }
-        self.scheduled = true;
-        self.io.clone()
-    }
-}
-
 /// Adds the task, unless it is there already: a task may be polled any number of times while it waits.
 fn add_waker(waiting: &mut Vec<Waker>, cx: &Context<'_>) {
     if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
         waiting.push(cx.waker().clone());
     }
+}
+
+/// Nothing is sent any more: this node is shut down, or the session is over in which the peer was called back.
+fn over(is_back: bool, peer: &str, execution: Execution) -> CallError {
+    if is_back {
+        let source = io::Error::new(io::ErrorKind::NotConnected, "its session is over");
+        return CallError::Link { peer: peer.into(), source: Arc::new(source), execution };
+    }
+    CallError::Closed { execution }
 }
 
 fn status(answered: Answered) -> Status {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::datagram::{self, Sockets};
 use super::durable::NodeStore;
 use super::entropy::Entropy;
 use super::lock;
+use super::references::{Home, Partner, Peer, nobody};
 use super::serving;
 use super::session::Cell;
 use crate::address::Address;
@@ -39,6 +40,12 @@ pub(crate) struct Server {
     pub(super) budget: Arc<ProcessBudget>,
     pub(super) sessions: Mutex<Sessions<Arc<Cell>>>,
     pub(super) boot: Boot,
+    /// The node, for references.
+    home: OnceLock<Weak<dyn Home>>,
+    /// Sessions are looked at now and then.
+    swept: AtomicBool,
+    /// For calls back.
+    back_limits: OnceLock<Arc<Limits>>,
     /// Connections, and those of them whose handshake is not finished.
     pub(super) connections: AtomicUsize,
     pub(super) handshakes: AtomicUsize,
@@ -91,6 +98,9 @@ impl Server {
             budget: Arc::default(),
             sessions: Mutex::new(Sessions::new(node, boot)),
             boot,
+            home: OnceLock::new(),
+            swept: AtomicBool::new(false),
+            back_limits: OnceLock::new(),
             connections: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
             hosts: Mutex::default(),
@@ -125,8 +135,49 @@ impl Server {
             runtime.spawn(accept(Arc::downgrade(self), listener));
             bound
         };
-        runtime.spawn(sweep(Arc::downgrade(self)));
+        self.sweep(runtime);
         Ok(bound)
+    }
+
+    /// Who the references are of that cross its connections.
+    pub(crate) fn set_home(&self, home: Weak<dyn Home>) {
+        let _ = self.home.set(home);
+    }
+
+    /// The limits of calls back: their window is their own.
+    pub(super) fn back_limits(&self) -> Arc<Limits> {
+        let limits = self.back_limits.get_or_init(|| {
+            let window = self.limits.window.min(BACK_WINDOW);
+            Arc::new(Limits { window, ..(*self.limits).clone() })
+        });
+        limits.clone()
+    }
+
+    /// As [`home`](Self::home), for who is kept by it.
+    pub(super) fn weak_home(&self) -> Weak<dyn Home> {
+        self.home.get().cloned().unwrap_or_else(nobody)
+    }
+
+    /// The node, for references.
+    pub(super) fn home(&self) -> Option<Arc<dyn Home>> {
+        self.home.get()?.upgrade()
+    }
+
+    /// Looks after sessions that expire from now on.
+    pub(super) fn sweep(self: &Arc<Server>, runtime: &Handle) {
+        if !self.swept.swap(true, Ordering::AcqRel) {
+            runtime.spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// References between this node and its clients, one peer a session.
+    pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
+        let sessions = lock(&self.sessions);
+        let peers = sessions.iter().filter_map(|cell| match cell.partner() {
+            Some(Partner::Peer(peer)) => Some(peer.clone()),
+            _ => None,
+        });
+        peers.collect()
     }
 
     /// Datagrams of links that came in a bundle: each is for the socket that has the link, if one does.
@@ -173,7 +224,7 @@ impl Server {
         let mut last = lock(&self.relieved);
         if last.is_none_or(|last| last + RELIEF_PAUSE <= now) {
             *last = Some(now);
-            sessions.expire(|session| session.is_unused());
+            sessions.expire(|session| expires(session, session.is_unused()));
         }
     }
 
@@ -181,6 +232,7 @@ impl Server {
     pub(crate) fn close(&self) {
         self.draining.store(true, Ordering::Release);
         self.changed.notify_waiters();
+        self.peers().iter().for_each(|peer| peer.close());
         let wakers: Vec<Waker> = {
             let mut tasks = lock(&self.tasks);
             tasks.closing = true;
@@ -195,6 +247,7 @@ impl Server {
         self.dead.store(true, Ordering::Release);
         #[cfg(feature = "sim")]
         lock(&self.handlers).drain(..).for_each(|handler| handler.abort());
+        self.peers().iter().for_each(|peer| peer.kill());
         self.close();
     }
 
@@ -304,10 +357,20 @@ async fn sweep(server: Weak<Server>) {
         tokio::time::sleep(pause).await;
         let Some(alive) = server.upgrade() else { return };
         let now = alive.clock.now();
-        lock(&alive.sessions).expire(|session| session.is_expired(now));
+        lock(&alive.sessions).expire(|session| expires(session, session.is_expired(now)));
     }
 }
 
+/// Ends the references of a session that is over.
+fn expires(session: &Arc<Cell>, over: bool) -> bool {
+    if over {
+        session.over();
+    }
+    over
+}
+
+/// Calls back in flight or unacknowledged, in one session.
+const BACK_WINDOW: usize = 256;
 /// Pause after an accept failed, since what fails at once (no descriptors) fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a shutdown looks whether all is done.

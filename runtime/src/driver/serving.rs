@@ -7,6 +7,7 @@ mod backlog;
 mod desk;
 mod handler;
 mod handshake;
+mod passing;
 mod place;
 
 use std::future::Future;
@@ -35,13 +36,20 @@ use crate::wire::frame::{self, CloseCode, Frame, Welcome, decode, decode_call, f
 use crate::wire::send_buffer::SendBuffer;
 use backlog::Backlog;
 pub(super) use backlog::{Pace, Turn, Wait};
-pub(super) use desk::Desk;
+pub(super) use desk::{Desk, drop_held};
 pub(super) use handshake::{Kind, welcome};
 use handshake::{Refusal, poll_hello};
+pub(super) use passing::Scope;
+pub(crate) use passing::{DESK, REFERENCE};
 pub(super) use place::Place;
 
 /// Starts the task of a connection, unless there are too many.
 pub(super) fn spawn(server: &Arc<Server>, stream: Stream, peer: Arc<str>) {
+    spawn_in(server, stream, peer, Scope::Outside);
+}
+
+/// As [`spawn`], for who calls in this scope.
+pub(super) fn spawn_in(server: &Arc<Server>, stream: Stream, peer: Arc<str>, scope: Scope) {
     let Some(place) = Place::take(server, &peer) else {
         // Closed by being dropped: a peer that floods gets nothing more.
         tracing::warn!(peer = &*peer, "too many connections");
@@ -49,7 +57,7 @@ pub(super) fn spawn(server: &Arc<Server>, stream: Stream, peer: Arc<str>) {
     };
     let server = server.clone();
     tokio::spawn(async move {
-        if let Err(error) = serve(&server, place, stream, peer.clone()).await
+        if let Err(error) = serve(&server, place, stream, peer.clone(), scope).await
             && error.kind() != io::ErrorKind::UnexpectedEof
         {
             tracing::debug!(peer = &*peer, %error, "a connection ended");
@@ -63,6 +71,7 @@ async fn serve(
     mut place: Place,
     mut stream: Stream,
     peer: Arc<str>,
+    scope: Scope,
 ) -> io::Result<()> {
     let task = place.task();
     let now = server.clock.now();
@@ -98,7 +107,11 @@ async fn serve(
             return finish(stream).await;
         }
     };
-    let desk = Desk::new(server.clone(), cell, hello.link, peer);
+    if !scope.settle(&cell) {
+        return Err(io::Error::other("a session of another peer"));
+    }
+    let mut desk = Desk::new(server.clone(), cell, hello.link, peer);
+    desk.set_scope(scope);
     let mut connection = Serving::new(desk, task, stream, input);
     let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
     let stream = connection.detach();
@@ -301,6 +314,12 @@ impl Serving {
         self.desk.settle(now);
         match decode(frame).map_err(|error| self.broken(&error))? {
             Frame::Fragment(fragment) => self.handle_fragment(cx, now, wait, &fragment),
+            // Others were taken above.
+            Frame::Call(call) => {
+                let arguments = bytes.slice(end - call.arguments.len()..end);
+                let handled = self.desk.handle_passing(cx, now, wait, &call, arguments);
+                handled.map_err(|Violation(what)| self.broken(&what))
+            }
             Frame::Close { code, .. } => Err(self.desk.closed_by_client(code)),
             frame => {
                 let handled = self.desk.handle(now, frame);
@@ -354,6 +373,10 @@ impl Serving {
             let Some(link) = link.as_mut().filter(|link| link.number == self.desk.link) else {
                 return Poll::Ready(Err(io::Error::other("a newer link took over")));
             };
+            if let Some(back) = &link.back.0 {
+                back.set_link(cx.waker());
+                back.transmit(&mut link.out, self.desk.server.limits.send_buffer);
+            }
             session.flush(&mut link.out);
             if link.out.is_empty() {
                 link.scheduled = false;

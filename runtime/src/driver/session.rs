@@ -1,11 +1,15 @@
 //! A session with what the driver keeps beside the machine: objects, the link's send buffer, cancellations.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::Waker;
 
+use super::back::{Channel, Pipe};
 use super::clock::Clock;
 use super::handles::Handles;
 use super::lock;
+use super::references::{Home, Partner};
 use crate::context::{CancelSource, Flag};
 use crate::id::{NodeId, Seq, SessionId};
 use crate::protocol::seq_map::SeqMap;
@@ -22,6 +26,10 @@ pub(super) struct Cell {
     pub(super) datagrams: bool,
     clock: Clock,
     state: Mutex<CellState>,
+    /// Who is at the other side, once references were passed.
+    partner: OnceLock<Partner>,
+    /// The node, for references.
+    home: Weak<dyn Home>,
 }
 
 pub(super) struct CellState {
@@ -31,7 +39,14 @@ pub(super) struct CellState {
     pub(super) link: Option<LinkOut>,
     /// Flags of running calls that were cancelled, or whose handlers asked.
     cancellations: SeqMap<Arc<Flag>>,
+    /// What holds references until their calls are finished, if there is something.
+    pub(super) kept: Option<Box<Kept>>,
 }
+
+/// References of calls, by their numbers.
+pub(super) type Kept = BTreeMap<Seq, Vec<Held>>;
+/// What holds some of them.
+pub(super) type Held = Box<dyn Any + Send>;
 
 /// What goes out on a session's newest link.
 pub(super) struct LinkOut {
@@ -41,10 +56,22 @@ pub(super) struct LinkOut {
     pub(super) io: Waker,
     /// The task has been woken, or will look again by itself.
     pub(super) scheduled: bool,
+    /// The stream of calls back, if there is one.
+    pub(super) back: Inside,
+}
+
+/// A link's stream of calls back; lost with the link.
+#[derive(Default)]
+pub(super) struct Inside(pub(super) Option<Arc<Channel>>);
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|channel| channel.lose());
+    }
 }
 
 impl Cell {
-    pub(super) fn new(session: ServerSession, clock: Clock) -> Cell {
+    pub(super) fn new(session: ServerSession, clock: Clock, home: Weak<dyn Home>) -> Cell {
         let (id, client) = (session.id(), session.client());
         let datagrams = session.is_over_datagrams();
         let state = Mutex::new(CellState {
@@ -52,8 +79,9 @@ impl Cell {
             handles: Handles::default(),
             link: None,
             cancellations: SeqMap::default(),
+            kept: None,
         });
-        Cell { id, client, datagrams, clock, state }
+        Cell { id, client, datagrams, clock, state, partner: OnceLock::new(), home }
     }
 
     #[inline]
@@ -85,6 +113,36 @@ impl Cell {
         self.lock().session.largest_reply()
     }
 
+    /// The node, for references.
+    pub(super) fn home(&self) -> Option<Arc<dyn Home>> {
+        self.home.upgrade()
+    }
+
+    /// Who is at the other side, if that was said.
+    pub(super) fn partner(&self) -> Option<&Partner> {
+        self.partner.get()
+    }
+
+    /// Says who is at the other side, or who was said to be.
+    pub(super) fn partner_or(&self, partner: impl FnOnce() -> Partner) -> &Partner {
+        self.partner.get_or_init(partner)
+    }
+
+    /// A new stream of calls back, if a link is up.
+    pub(super) fn open_back(&self) -> Option<Pipe> {
+        let mut state = self.lock();
+        let link = state.link.as_mut()?;
+        let number = link.back.0.as_ref().map_or(1, |before| before.number() + 1);
+        let (channel, pipe) = Channel::open(number, Some(link.io.clone()));
+        link.back = Inside(Some(channel));
+        Some(pipe)
+    }
+
+    /// Holds something until a call is finished.
+    pub(super) fn keep(&self, seq: Seq, held: Held) {
+        self.lock().keep(seq, held);
+    }
+
     /// From now on nothing new begins.
     pub(super) fn drain(&self) {
         let mut state = self.lock();
@@ -106,6 +164,16 @@ impl Cell {
             && written
     }
 
+    /// The session is over: nothing that was passed in it is held any more, and nobody waits for calls back.
+    pub(super) fn over(&self) {
+        // A session of calls back is one of several that its peer may have, one after the other.
+        if let Some(Partner::Peer(peer)) = self.partner.get()
+            && !peer.is_dialled()
+        {
+            peer.close();
+        }
+    }
+
     /// Whether nothing is lost with the session but its name.
     pub(super) fn is_unused(&self) -> bool {
         self.lock().session.is_unused()
@@ -117,7 +185,45 @@ impl Cell {
     }
 }
 
+impl Drop for Cell {
+    /// What the peer held, it holds no more; what is dropped with it is dropped under no lock.
+    fn drop(&mut self) {
+        let Some(Partner::Peer(peer)) = self.partner.get() else { return };
+        let kept = self.state.get_mut().ok().and_then(|state| state.kept.take());
+        peer.leave(kept.map(|kept| kept as Held));
+        self.over();
+    }
+}
+
 impl CellState {
+    /// Holds something until a call is finished.
+    pub(super) fn keep(&mut self, seq: Seq, held: Held) {
+        self.kept.get_or_insert_default().entry(seq).or_default().push(held);
+    }
+
+    /// What held references of calls that are finished, to be dropped under no lock.
+    #[inline]
+    pub(super) fn take_finished(&mut self) -> Option<Vec<Held>> {
+        self.kept.is_some().then(|| self.finished_references())
+    }
+
+    #[cold]
+    fn finished_references(&mut self) -> Vec<Held> {
+        let mut finished = Vec::new();
+        let Some(kept) = &mut self.kept else { return finished };
+        kept.retain(|seq, held| {
+            let keep = !self.session.is_finished(*seq);
+            if !keep {
+                finished.append(held);
+            }
+            keep
+        });
+        if kept.is_empty() {
+            self.kept = None;
+        }
+        finished
+    }
+
     /// A handler's outcome; the connection's task must look at the send buffer after.
     #[inline]
     pub(super) fn complete(
@@ -152,6 +258,10 @@ impl CellState {
 }
 
 impl CancelSource for Cell {
+    fn session(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self)
+    }
+
     fn subscribe(&self, seq: u64) -> Arc<Flag> {
         let mut state = self.lock();
         match state.session.progress(seq) {

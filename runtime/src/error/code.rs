@@ -1,5 +1,8 @@
 //! Why a peer has no answer: the byte on the wire, and the caller's error that it stands for.
 
+use std::io;
+use std::sync::Arc;
+
 use super::{CallError, Refusal};
 use crate::semantics::Execution;
 
@@ -36,6 +39,8 @@ pub enum FailureCode {
     ReplyNotEncoded = 19,
     /// A call that the handler made itself failed.
     FailedWithin = 20,
+    /// The object is behind the server, and what became of the call there is not known.
+    LostBehind = 21,
 }
 
 impl FailureCode {
@@ -56,6 +61,7 @@ impl FailureCode {
             FailureCode::ReplyTooLarge,
             FailureCode::ReplyNotEncoded,
             FailureCode::FailedWithin,
+            FailureCode::LostBehind,
         ]
         .into_iter()
         .find(|code| *code as u8 == byte)
@@ -63,7 +69,11 @@ impl FailureCode {
 
     /// Whether a method that ended so had begun.
     pub(crate) fn execution(self) -> Execution {
-        if (self as u8) < 16 { Execution::NotExecuted } else { Execution::Executed }
+        match self {
+            FailureCode::LostBehind => Execution::Unknown,
+            code if (code as u8) < 16 => Execution::NotExecuted,
+            _ => Execution::Executed,
+        }
     }
 
     /// A peer's text for a person: control characters, which could drive a terminal, are replaced.
@@ -91,6 +101,11 @@ impl FailureCode {
                 CallError::BadReply { reason: detail }
             }
             FailureCode::FailedWithin => CallError::FailedWithin { reason: detail },
+            FailureCode::LostBehind => CallError::Link {
+                peer: "the node of the object".into(),
+                source: Arc::new(io::Error::other(detail.into_string())),
+                execution: Execution::Unknown,
+            },
         }
     }
 }

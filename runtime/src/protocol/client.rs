@@ -15,6 +15,7 @@ mod frames;
 mod link;
 #[cfg(feature = "sim")]
 mod model;
+mod references;
 mod room;
 mod slots;
 mod timers;
@@ -30,6 +31,7 @@ use acks::Acks;
 use bindings::Binding;
 pub(crate) use bindings::Expected;
 use link::{Link, Session};
+pub(crate) use references::Arrival;
 pub(crate) use slots::Key;
 use slots::{Answer, Slots, State};
 pub(crate) use timers::Health;
@@ -69,6 +71,8 @@ pub(crate) struct Client<W> {
     link_number: u64,
     acks: Acks,
     bindings: Vec<Binding<W>>,
+    /// Handles that mean nothing any more, oldest first.
+    free_handles: VecDeque<Handle>,
     /// Bytes of all requests that are kept.
     request_bytes: usize,
     /// Callers that found no room, in order.
@@ -80,6 +84,8 @@ pub(crate) struct Client<W> {
     next_deadline: Time,
     /// Calls that were started without a clock; their times count from zero until the next [`tick`](Client::tick).
     untimed: Vec<u32>,
+    /// What came that is others' business.
+    arrivals: Vec<Arrival>,
     /// Why the last attempt to connect failed.
     unreachable: Option<Arc<io::Error>>,
     statistics: ClientStatistics,
@@ -101,6 +107,8 @@ pub(crate) struct NewCall<'a> {
     pub(crate) method: u32,
     pub(crate) semantics: Semantics,
     pub(crate) oneway: bool,
+    /// References stand behind the arguments.
+    pub(crate) passes: bool,
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
     /// The arguments, instead, if they are more than [`FRAGMENT`](frame::FRAGMENT) bytes and are to be shared.
@@ -151,12 +159,14 @@ impl<W> Client<W> {
             link_number: 0,
             acks,
             bindings: Vec::new(),
+            free_handles: VecDeque::new(),
             request_bytes: 0,
             blocked: VecDeque::new(),
             blocked_ids: 0,
             woken: Vec::new(),
             next_deadline: Time::NEVER,
             untimed: Vec::new(),
+            arrivals: Vec::new(),
             unreachable: None,
             statistics: ClientStatistics::default(),
         }
@@ -421,6 +431,7 @@ impl<W> Client<W> {
             method: slot.method,
             deadline_ms,
             attempt: slot.attempt,
+            passes: slot.passes,
             arguments: &slot.request,
         };
         let once = slot.semantics == Semantics::Maybe;

@@ -447,6 +447,11 @@ impl ServerSession {
         }
     }
 
+    /// Whether the client has said that the call is finished.
+    pub(crate) fn is_finished(&self, seq: Seq) -> bool {
+        self.finished.contains(seq)
+    }
+
     /// Where a call stands that was admitted.
     pub(crate) fn progress(&self, seq: Seq) -> Progress {
         match self.records.get(seq) {

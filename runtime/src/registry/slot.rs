@@ -48,6 +48,18 @@ impl Slot {
         })
     }
 
+    /// The slot of an object without a name.
+    pub(crate) fn of(bound: Bound) -> Arc<Slot> {
+        let slot = Slot::new(&Arc::default());
+        slot.set(Some(bound));
+        slot
+    }
+
+    /// Nothing is meant any more; returns what was.
+    pub(crate) fn clear(&self) -> Option<Bound> {
+        self.set(None)
+    }
+
     /// Rises with each change of what the name means.
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -78,13 +90,13 @@ impl Drop for Slot {
 }
 
 impl Bound {
-    pub(super) fn new<I: ?Sized + Interface>(object: impl Object<I>) -> Bound {
+    pub(crate) fn new<I: ?Sized + Interface>(object: impl Object<I>) -> Bound {
         let object = Arc::new(object).into_interface();
         Bound { interface: I::DESCRIPTOR, object: Arc::new(Erased(object)) }
     }
 
     /// The object as this interface, if it was bound as it.
-    pub(super) fn downcast<I: ?Sized + Interface>(&self) -> Option<Arc<I>> {
+    pub(crate) fn downcast<I: ?Sized + Interface>(&self) -> Option<Arc<I>> {
         let object: &dyn Any = &*self.object;
         object.downcast_ref::<Erased<I>>().map(|erased| Arc::clone(&erased.0))
     }

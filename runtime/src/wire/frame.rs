@@ -10,9 +10,9 @@ mod encode;
 pub(crate) use decode::{call_of, decode, decode_call, decode_reply, first_frame, frame_length};
 pub(crate) use encode::{PieceHead, piece_room, put_ack, put_piece_abort, put_piece_head};
 pub(crate) use encode::{
-    call_message_head, put_bound, put_call, put_call_ack, put_close, put_empty, put_fragment_head,
-    put_go_away, put_hello, put_lookup, put_nonce, put_reply, put_seq, put_welcome,
-    reply_message_head,
+    call_message_head, put_back, put_bound, put_call, put_call_ack, put_close, put_empty,
+    put_fragment_head, put_go_away, put_hello, put_lookup, put_nonce, put_reply, put_seq,
+    put_welcome, reply_message_head,
 };
 
 use crate::error::FailureCode;
@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     Piece = 17,
     PathChallenge = 18,
     PathResponse = 19,
+    Back = 20,
+    Pass = 21,
 }
 
 /// One frame, decoded.
@@ -112,6 +114,8 @@ pub(crate) enum Frame<'a> {
     PathChallenge(u64),
     /// Yes.
     PathResponse(u64),
+    /// Bytes of the calls back.
+    Back(Back<'a>),
 }
 
 /// Body of HELLO.
@@ -169,6 +173,8 @@ pub(crate) struct Call<'a> {
     pub(crate) deadline_ms: Option<u64>,
     /// 1 for the first send, counted up for each further one.
     pub(crate) attempt: u32,
+    /// References stand behind the arguments: it travels as PASS.
+    pub(crate) passes: bool,
     pub(crate) arguments: &'a [u8],
 }
 
@@ -191,6 +197,24 @@ pub(crate) enum ReplyStatus {
     Failed(FailureCode),
     /// RESOLVE came before the call: it never runs.
     Fenced,
+    /// The body is the encoded result, with references behind it.
+    Passing,
+    /// The body is the method's own error, encoded, with references behind it.
+    PassingError,
+}
+
+/// Bytes of a stream inside the link, on which the server is the client: its calls back, and their replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Back<'a> {
+    /// Counts the streams of a link, from 1; a higher one replaces a lower.
+    pub(crate) stream: u64,
+    /// Where the bytes stand in their direction.
+    pub(crate) offset: u64,
+    /// How many bytes of the other direction were read here.
+    pub(crate) read: u64,
+    /// Nothing comes behind these bytes, and nothing is read any more.
+    pub(crate) end: bool,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// A piece of a CALL or REPLY; pieces of one message come in order.

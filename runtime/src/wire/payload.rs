@@ -7,6 +7,7 @@
 mod decoder;
 mod encoder;
 mod number;
+pub(crate) mod passed;
 mod sharing;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use serde::ser::{Serialize, Serializer};
 
 use self::decoder::Decoder;
 use self::encoder::Encoder;
+use self::passed::Passed;
 use self::sharing::SHARED;
 pub(crate) use self::sharing::lend;
 use crate::wire::body::Shared;
@@ -35,10 +37,14 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     value: &T,
     into: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    encode_with(value, into, false).map(|_| ())
+    if encode_with(value, into, false)?.passed.is_empty() {
+        return Ok(());
+    }
+    Err(EncodeError::new("a reference to an object travels in calls only, and is not saved"))
 }
 
-/// As [`encode`], into an empty vector, but a long run of bytes that the value has as [`AsShared`] is shared.
+/// As [`encode`], into an empty vector, but a long run of bytes that the value has as [`AsShared`] is shared, and
+/// references to objects are collected.
 ///
 /// # Errors
 /// As [`encode`].
@@ -46,9 +52,18 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 pub(crate) fn encode_shared<T: Serialize + ?Sized>(
     value: &T,
     into: &mut Vec<u8>,
-) -> Result<Option<Box<Shared>>, EncodeError> {
+) -> Result<Beside, EncodeError> {
     debug_assert!(into.is_empty());
     encode_with(value, into, true)
+}
+
+/// What belongs to an encoded value and is not among its bytes.
+#[derive(Default)]
+pub struct Beside {
+    /// A long run of bytes that belongs among the others.
+    pub(crate) shared: Option<Box<Shared>>,
+    /// The references in it, by their places.
+    pub(crate) passed: Vec<Passed>,
 }
 
 #[inline]
@@ -56,16 +71,16 @@ fn encode_with<T: Serialize + ?Sized>(
     value: &T,
     into: &mut Vec<u8>,
     shares: bool,
-) -> Result<Option<Box<Shared>>, EncodeError> {
+) -> Result<Beside, EncodeError> {
     let start = into.len();
     let mut encoder = Encoder::new(into, shares);
     let outcome = value.serialize(&mut encoder);
     let outcome = outcome.and_then(|()| encoder.check_elements(start));
-    let shared = encoder.take_shared();
+    let beside = encoder.take_beside();
     if outcome.is_err() {
         into.truncate(start);
     }
-    outcome.map(|()| shared)
+    outcome.map(|()| beside)
 }
 
 /// Decodes one value, which may borrow from `bytes`.

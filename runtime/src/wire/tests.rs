@@ -95,6 +95,8 @@ fn kinds_in_the_document_are_those_of_the_code() {
         Kind::Piece,
         Kind::PathChallenge,
         Kind::PathResponse,
+        Kind::Back,
+        Kind::Pass,
     ];
     let rows = table(&document(), "| kind | name |");
     assert_eq!(rows.len(), kinds.len());
@@ -219,6 +221,7 @@ fn deposit(client: &mut Client<()>, handle: Handle, cents: u64, up: &mut SendBuf
         method: 0,
         semantics: Semantics::AtMostOnce,
         oneway: false,
+        passes: false,
         timeout: Limits::default().default_timeout,
         arguments: &arguments,
         large: None,

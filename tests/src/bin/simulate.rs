@@ -1,16 +1,16 @@
 //! Runs so many seeds of the simulation and says what came of them: `simulate 2000`, `simulate 2000 datagrams`,
-//! `simulate 2000 stores`, `simulate 2000 groups`, `simulate 2000 mailboxes`.
+//! `simulate 2000 stores`, `simulate 2000 groups`, `simulate 2000 mailboxes`, `simulate 2000 references`.
 //!
 //! The test `canaries` builds it with the planted bugs and runs it once for each.
 
 use farcall::sim::machines::{Config, durable, run_many};
 use farcall::sim::oracle::Broken;
-use farcall_tests::{groups, mailboxes};
+use farcall_tests::{groups, mailboxes, references};
 
 fn main() {
     let seeds = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2_000);
     let kind = std::env::args().nth(2).unwrap_or_default();
-    if let "groups" | "mailboxes" = &*kind {
+    if let "groups" | "mailboxes" | "references" = &*kind {
         match simulate_nodes(1..seeds + 1, &kind) {
             Some((seed, broken)) => println!("seed {seed}: {}", broken.replace('\n', " ")),
             None => println!("all {seeds} kept"),
@@ -31,6 +31,7 @@ fn simulate_nodes(mut seeds: std::ops::Range<u64>, kind: &str) -> Option<(u64, S
     seeds.find_map(|seed| {
         let failure = match kind {
             "groups" => groups::run(seed).err(),
+            "references" => references::run(seed).err(),
             _ => mailboxes::run(seed).err(),
         };
         Some((seed, failure?.reason))

@@ -194,6 +194,7 @@ impl<'a> Exchange<'a> {
         if state.killed {
             return Err(End::Lost(io::ErrorKind::ConnectionAborted.into()));
         }
+        state.transmit_back(cx, self.link.limits().send_buffer);
         let State { client, out, phase, share, .. } = &mut *state;
         client.tick(now);
         if self.end.next_timeout(client) <= now

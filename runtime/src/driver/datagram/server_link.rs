@@ -7,7 +7,7 @@ use std::task::Context;
 use bytes::{Bytes, BytesMut};
 
 use super::outbox::Outbox;
-use crate::driver::serving::{Desk, Place, Turn, Wait};
+use crate::driver::serving::{Desk, Place, Turn, Wait, drop_held};
 use crate::driver::session::CellState;
 use crate::protocol::client::Violation;
 use crate::protocol::packet::{Ended, PacketStatistics, ServerEnd, Taken, frames};
@@ -173,6 +173,10 @@ impl ServerLink {
         }
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),
+            Frame::Call(call) => {
+                let arguments = share(call.arguments);
+                Ok(self.desk.handle_passing(cx, now, wait, &call, arguments)?)
+            }
             frame => Ok(self.desk.handle(now, frame)?),
         }
     }
@@ -197,6 +201,9 @@ impl ServerLink {
             let text = "the peer asks more than it reads".to_owned();
             return Err(Over::Told(CloseCode::Violation, text));
         }
+        if let Some(back) = &link.back.0 {
+            back.transmit(&mut link.out, self.desk.server.limits.send_buffer);
+        }
         let mut more = true;
         while more && outbox.has_room() {
             let (end, local, out) = (&mut self.end, self.local, &mut link.out);
@@ -209,7 +216,9 @@ impl ServerLink {
         let wanted = self.end.next_timeout().min(session.next_timeout());
         let waits = !link.out.is_empty() || session.has_waiting_replies();
         let idle = !waits && self.end.is_idle();
+        let finished = state.take_finished();
         drop(state);
+        drop_held(finished);
         let PacketStatistics { lost, resent, .. } = self.end.statistics();
         let lost = lost - std::mem::replace(&mut self.lost, lost);
         let resent = resent - std::mem::replace(&mut self.resent, resent);

@@ -401,6 +401,7 @@ async fn exchange(
         method,
         semantics,
         oneway: false,
+        passes: false,
         timeout,
         arguments,
         large: None,

@@ -88,7 +88,7 @@ impl Execution {
 
     /// What the method made of it.
     fn ran(&self, reply: Reply) -> Ran {
-        let Reply { status, body, shared } = reply;
+        let Reply { status, body, shared, .. } = reply;
         let body = Encoded { bytes: body, shared }.into_vec();
         let text = |body: &[u8]| String::from_utf8_lossy(body).into_owned();
         let most = self.cell.largest_reply().saturating_sub(AROUND_A_RESULT);

@@ -1,15 +1,17 @@
 //! Handles what comes on one link of a session, however it came: over a stream or in datagrams.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::handler::{self, Handler};
+use super::passing::{Passed, Scope};
 use crate::context::{Caller, CancelSource, SessionContext};
 use crate::dispatch::Room;
 use crate::driver::handles::Found;
 use crate::driver::lock;
 use crate::driver::server::Server;
-use crate::driver::session::{Cell, CellState, LinkOut};
+use crate::driver::session::{Cell, CellState, Held, LinkOut};
 use crate::error::FailureCode;
 use crate::id::Seq;
 use crate::protocol::assembly::Excess;
@@ -36,6 +38,10 @@ pub(in crate::driver) struct Desk {
     pub(super) rooms: [Room; ROOMS],
     /// Bytes of partly received messages that the process budget counts.
     assembling: usize,
+    /// Who calls.
+    pub(super) scope: Scope,
+    /// The references of the call that is handled just now.
+    pub(super) passed: Option<Box<Passed>>,
 }
 
 impl Desk {
@@ -63,7 +69,14 @@ impl Desk {
             holds: false,
             rooms: Default::default(),
             assembling: 0,
+            scope: Scope::default(),
+            passed: None,
         }
+    }
+
+    /// Says who calls.
+    pub(super) fn set_scope(&mut self, scope: Scope) {
+        self.scope = scope;
     }
 
     /// Handles a frame that is complete and no call.
@@ -75,6 +88,7 @@ impl Desk {
         self.settle(now);
         match frame {
             Frame::Lookup(lookup) => self.handle_lookup(lookup),
+            Frame::Back(back) => self.handle_back(&back),
             frame => self.handle_control(now, &frame),
         }
     }
@@ -141,7 +155,7 @@ impl Desk {
         if lookup.handle as usize >= self.server.limits.handles {
             return Err(Violation("a handle over the limit"));
         }
-        let slot = self.server.registry.resolve(lookup.object);
+        let slot = self.resolve(lookup.object, lookup.handle);
         self.with_out(|state, out| {
             let found = match slot {
                 Some(slot) => {
@@ -192,6 +206,7 @@ impl Desk {
         let newest = self.cell.lock().session.is_newest(self.link);
         if newest && code == CloseCode::Done {
             lock(&self.server.sessions).remove(self.cell.id);
+            self.cell.over();
         }
         io::ErrorKind::UnexpectedEof.into()
     }
@@ -202,10 +217,13 @@ impl Desk {
     pub(in crate::driver) fn end_turn(&mut self, now: Time) -> bool {
         let most = self.most_pending();
         self.holds = false;
-        self.settled(now, |state| {
+        let (flooded, finished) = self.settled(now, |state| {
             state.session.tell_budget();
-            state.link.as_ref().is_some_and(|link| link.out.pending() > most)
-        })
+            let flooded = state.link.as_ref().is_some_and(|link| link.out.pending() > most);
+            (flooded, state.take_finished())
+        });
+        drop_held(finished);
+        flooded
     }
 
     /// Bytes that wait for a peer at most before it is flooded.
@@ -239,6 +257,14 @@ impl Desk {
         state.session.tell_budget();
         state.session.detach(now, self.link);
         state.link.take_if(|link| link.number == self.link)
+    }
+}
+
+/// Drops what held references; with them may go objects, whose `Drop` is the user's code, and may panic.
+#[inline]
+pub(in crate::driver) fn drop_held(held: Option<Vec<Held>>) {
+    if held.is_some() && catch_unwind(AssertUnwindSafe(|| drop(held))).is_err() {
+        tracing::error!("an object that nobody holds panicked when it was dropped");
     }
 }
 

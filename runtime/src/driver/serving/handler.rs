@@ -20,7 +20,7 @@ use crate::dispatch::{Dispatch, Reply, Room, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
-use crate::driver::session::{Cell, CellState};
+use crate::driver::session::{Cell, CellState, Held};
 use crate::error::FailureCode;
 use crate::id::Seq;
 use crate::protocol::client::Violation;
@@ -91,7 +91,7 @@ impl Desk {
         });
         state.session.hold_budget();
         self.holds = true;
-        let CellState { session, handles, link, .. } = &mut *state;
+        let CellState { session, handles, link, kept, .. } = &mut *state;
         let mut void;
         let out = match link {
             Some(link) if link.number == self.link => &mut link.out,
@@ -139,10 +139,17 @@ impl Desk {
         // Generated code puts its future into the room, and nothing of the user's runs before that is polled.
         let room = std::mem::take(&mut self.rooms[place(call)]);
         let future = object.dispatch(method.id, arguments, reply, room);
+        let passed = self.passed.take();
+        if let Some(passed) = &passed
+            && !cfg_canary!("arguments_are_given_back_at_once")
+        {
+            let held = Box::new(passed.received.clone());
+            kept.get_or_insert_default().entry(call.seq).or_default().push(held);
+        }
         let replaced = handles.take_replaced();
         drop(state);
         drop_objects(replaced);
-        let handler = match self.handler.take() {
+        let mut handler = match self.handler.take() {
             Some(mut handler) => {
                 handler.serve(serves, future, span);
                 handler
@@ -152,6 +159,9 @@ impl Desk {
                 Box::new(Handler::new(context, future, span))
             }
         };
+        if let Some(passed) = passed {
+            handler.scoped.receive(passed.arguments, passed.received);
+        }
         Ok(Some(handler))
     }
 
@@ -219,6 +229,8 @@ pub(super) struct Handler {
     /// How it ended, and the encoded answer, written where they stay.
     status: ReplyStatus,
     reply: Encoded,
+    /// What holds the references in it.
+    held: Option<Held>,
 }
 
 impl Handler {
@@ -230,7 +242,7 @@ impl Handler {
         let CallContext { seq, method, .. } = *context.call();
         let scoped = Scoped::new(context, future);
         let (room, status, reply) = (Room::default(), ReplyStatus::Ok, Encoded::default());
-        Handler { scoped, room, seq, method, span, status, reply }
+        Handler { scoped, room, seq, method, span, status, reply, held: None }
     }
 
     #[inline]
@@ -278,12 +290,15 @@ impl Handler {
 
     #[inline]
     fn ended(&mut self, reply: Reply) {
-        let Reply { status, body, shared } = reply;
+        let Reply { status, body, shared, held } = reply;
         self.reply = Encoded { bytes: body, shared };
-        self.status = match status {
-            Status::Ok => ReplyStatus::Ok,
-            Status::MethodError => ReplyStatus::MethodError,
-            Status::Failed(code) => ReplyStatus::Failed(code),
+        self.held = held;
+        self.status = match (status, &self.held) {
+            (Status::Ok, None) => ReplyStatus::Ok,
+            (Status::MethodError, None) => ReplyStatus::MethodError,
+            (Status::Ok, Some(_)) => ReplyStatus::Passing,
+            (Status::MethodError, Some(_)) => ReplyStatus::PassingError,
+            (Status::Failed(code), _) => ReplyStatus::Failed(code),
         };
         if self.method.max_reply.is_some_and(|limit| self.reply.len() > limit) {
             self.failed(FailureCode::ReplyTooLarge, "it is larger than its `max_reply`");
@@ -298,6 +313,9 @@ impl Handler {
     /// Brings the answer to the session. The memory of a small one is left.
     #[inline]
     pub(super) fn finish(&mut self, now: Time, state: &mut CellState) {
+        if let Some(held) = self.held.take() {
+            state.keep(self.seq, held);
+        }
         state.complete(now, self.seq, self.status, &mut self.reply, self.method.oneway);
         if self.reply.bytes.capacity() > KEPT_CAPACITY || self.reply.shared.is_some() {
             self.reply = Encoded::default();
@@ -328,6 +346,9 @@ impl Future for Spawned {
         }
         if let Some(mut handler) = this.handler.take() {
             let Handler { seq, status, method, .. } = *handler;
+            if let Some(held) = handler.held.take() {
+                this.cell.keep(seq, held);
+            }
             this.cell.complete(seq, status, &mut handler.reply, method.oneway);
         }
         Poll::Ready(())

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::driver::input::Input;
 use crate::driver::lock;
+use crate::driver::references::Partner;
 use crate::driver::server::Server;
-use crate::driver::session::{Cell, LinkOut};
+use crate::driver::session::{Cell, Inside, LinkOut};
 use crate::id::SessionId;
 use crate::protocol::client::Violation;
 use crate::protocol::packet;
@@ -85,7 +86,7 @@ pub(in crate::driver) fn welcome<T>(
         let (limits, budget) = (limits.clone(), server.budget.clone());
         let session = ServerSession::new(id, hello.client, limits, budget);
         let session = if datagrams { session.over_datagrams() } else { session };
-        Arc::new(Cell::new(session, server.clock))
+        Arc::new(Cell::new(session, server.clock, server.weak_home()))
     };
     if sessions.len() >= limits.sessions {
         server.relieve(&mut sessions);
@@ -113,10 +114,19 @@ pub(in crate::driver) fn welcome<T>(
     }
     let (mut out, kept) = begin(greeting);
     state.session.flush(&mut out);
-    let old = state.link.replace(LinkOut { number: hello.link, out, io, scheduled: true });
+    let old = state.link.replace(LinkOut {
+        number: hello.link,
+        out,
+        io,
+        scheduled: true,
+        back: Inside::default(),
+    });
     drop(state);
     if let Some(old) = old {
         old.io.wake();
+    }
+    if let Some(Partner::Peer(peer)) = cell.partner() {
+        peer.attached();
     }
     Ok((cell, kept))
 }

@@ -44,6 +44,9 @@ enum State {
     Bound { verdicts: Vec<Verdict>, methods: Box<str> },
     /// The server has not, or it could not be asked.
     Failed(CallError),
+    /// Nobody will call it any more; the handle is for another object when no call of it is left, and no answer to its
+    /// LOOKUP is on its way.
+    Free { asked: bool },
 }
 
 impl<W> Client<W> {
@@ -62,19 +65,64 @@ impl<W> Client<W> {
             |binding: &Binding<W>| binding.object == *object && binding.expected.is(&expected);
         let index = match self.bindings.iter().position(same) {
             Some(index) => index,
-            None if self.bindings.len() >= self.config.limits.handles => return Err(too_many()),
-            None => {
-                let waiters = Vec::new();
-                let object = object.clone();
-                self.bindings.push(Binding { object, expected, state: State::Unasked, waiters });
-                self.bindings.len() - 1
-            }
+            None => self.add_binding(object.clone(), expected)?,
         };
         if matches!(self.bindings[index].state, State::Failed(_)) {
             self.bindings[index].state = State::Unasked;
         }
         self.ask(index, out);
         Ok(index as Handle)
+    }
+
+    /// A handle for an object that is called by a reference, and by this one alone.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub(crate) fn bind_passed(
+        &mut self,
+        object: Arc<str>,
+        expected: impl Into<Expected>,
+        out: &mut SendBuffer,
+    ) -> Result<Handle, CallError> {
+        let index = self.add_binding(object, expected.into())?;
+        self.ask(index, out);
+        Ok(index as Handle)
+    }
+
+    /// Nobody will call the object of this handle any more.
+    pub(crate) fn unbind(&mut self, handle: Handle) {
+        if let Some(binding) = self.bindings.get_mut(handle as usize) {
+            let asked = matches!(binding.state, State::Asked);
+            binding.state = State::Free { asked };
+            if !asked {
+                self.free_handles.push_back(handle);
+            }
+        }
+    }
+
+    /// A place for a binding: a new one, or when there are no more the one that is free for the longest time.
+    fn add_binding(&mut self, object: Arc<str>, expected: Expected) -> Result<usize, CallError> {
+        let binding = Binding { object, expected, state: State::Unasked, waiters: Vec::new() };
+        if self.bindings.len() < self.config.limits.handles.min(FRESH_HANDLES) {
+            self.bindings.push(binding);
+            return Ok(self.bindings.len() - 1);
+        }
+        for _ in 0..self.free_handles.len().min(HANDLES_TRIED) {
+            let Some(handle) = self.free_handles.pop_front() else { break };
+            // A call that goes on without its caller may yet be sent again.
+            if self.slots.uses(handle) {
+                self.free_handles.push_back(handle);
+                continue;
+            }
+            let index = handle as usize;
+            self.bindings[index] = binding;
+            return Ok(index);
+        }
+        if self.bindings.len() < self.config.limits.handles {
+            self.bindings.push(binding);
+            return Ok(self.bindings.len() - 1);
+        }
+        Err(too_many())
     }
 
     /// What came of a lookup; if nothing did yet, `wait` adds whom to wake.
@@ -87,7 +135,7 @@ impl<W> Client<W> {
         match &binding.state {
             State::Bound { .. } => Some(Ok(())),
             State::Failed(error) => Some(Err(error.clone())),
-            State::Unasked | State::Asked => {
+            State::Unasked | State::Asked | State::Free { .. } => {
                 wait(&mut binding.waiters);
                 None
             }
@@ -98,8 +146,16 @@ impl<W> Client<W> {
     pub(super) fn ask_all(&mut self, new_session: bool, out: &mut SendBuffer) {
         for index in 0..self.bindings.len() {
             let state = &mut self.bindings[index].state;
-            if new_session || matches!(state, State::Asked) {
-                *state = State::Unasked;
+            match state {
+                State::Free { asked } => {
+                    // Nothing comes on the new link of what was asked on another.
+                    if std::mem::take(asked) {
+                        self.free_handles.push_back(index as Handle);
+                    }
+                }
+                State::Asked => *state = State::Unasked,
+                _ if new_session => *state = State::Unasked,
+                _ => {}
             }
             self.ask(index, out);
         }
@@ -124,6 +180,12 @@ impl<W> Client<W> {
         let Some(binding) = self.bindings.get_mut(handle as usize) else {
             return Err(Violation("BOUND for a handle that was not asked for"));
         };
+        if let State::Free { asked } = &mut binding.state {
+            if std::mem::take(asked) {
+                self.free_handles.push_back(handle);
+            }
+            return Ok(());
+        }
         binding.state = match result {
             BoundResult::Object { verdicts, .. }
                 if verdicts.len() != binding.expected.methods() =>
@@ -238,6 +300,11 @@ impl From<&'static Descriptor> for Expected {
         Expected::Interface(descriptor)
     }
 }
+
+/// So many handles are used once before one is used again: a frame that named the object before must be long gone.
+const FRESH_HANDLES: usize = 1024;
+/// Handles that are looked at for one that no call uses any more.
+const HANDLES_TRIED: usize = 4;
 
 fn no_such_method(
     expected: &Expected,

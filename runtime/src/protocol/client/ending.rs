@@ -24,13 +24,13 @@ impl<W> Client<W> {
         self.give_up(now, key, Why::Cancelled, out);
     }
 
-    /// The node is shut down: every call ends, with what is known of it.
-    pub(crate) fn close(&mut self) {
+    /// The node is shut down, or whom it calls is gone for ever: every call ends, with what is known of it.
+    pub(crate) fn close(&mut self, error: impl Fn(Execution) -> CallError) {
         for index in self.slots.unfinished() {
             let execution = self.execution_if_lost(index);
-            self.fail(index, CallError::Closed { execution });
+            self.fail(index, error(execution));
         }
-        self.fail_bindings(&CallError::Closed { execution: Execution::NotExecuted });
+        self.fail_bindings(&error(Execution::NotExecuted));
         self.wake_blocked(usize::MAX);
         self.queue.clear();
     }

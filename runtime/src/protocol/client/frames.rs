@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::slots::{Answer, State, Why};
-use super::{Client, Violation};
+use super::{Arrival, Client, Violation};
 use crate::error::{CallError, FailureCode};
 use crate::id::Seq;
 use crate::semantics::{Execution, Semantics};
@@ -47,6 +47,10 @@ impl<W> Client<W> {
                 Ok(())
             }
             Frame::Pong(_) => Ok(()),
+            Frame::Back(back) => {
+                self.arrived(Arrival::back(back));
+                Ok(())
+            }
             _ => Err(Violation("a frame that servers do not send")),
         }
     }
@@ -112,7 +116,7 @@ impl<W> Client<W> {
     }
 
     #[inline]
-    fn on_reply(
+    pub(super) fn on_reply(
         &mut self,
         now: Time,
         reply: &Reply<'_>,
@@ -123,6 +127,9 @@ impl<W> Client<W> {
             // A repeat of a reply that was taken is normal after a resume.
             return if reply.seq < next { Ok(()) } else { Err(Violation("a reply to no call")) };
         };
+        if matches!(reply.status, ReplyStatus::Passing | ReplyStatus::PassingError) {
+            return self.on_passing(now, index, reply, large);
+        }
         let Some(slot) = self.slots.at_mut(index) else { return Ok(()) };
         if slot.state == State::Queued {
             if reply.status == ReplyStatus::Failed(FailureCode::ShuttingDown) {
@@ -144,6 +151,8 @@ impl<W> Client<W> {
                     _ => Answer::MethodError,
                 }
             }
+            // Taken apart above.
+            ReplyStatus::Passing | ReplyStatus::PassingError => return Ok(()),
             ReplyStatus::Failed(code) => Answer::Failed(self.failure(index, code, reply.body)),
             ReplyStatus::Fenced => {
                 let why = Self::why_of(slot.state);

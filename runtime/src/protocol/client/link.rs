@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::acks::Acks;
 use super::slots::{State, Why};
-use super::{Client, Violation};
+use super::{Arrival, Client, Violation};
 use crate::error::CallError;
 use crate::id::{Boot, Seq, SessionId};
 use crate::semantics::{Execution, Semantics};
@@ -155,6 +155,7 @@ impl<W> Client<W> {
         }
         self.link = Link::Up { heard: now, pinged: None, draining: false };
         self.unreachable = None;
+        self.arrived(Arrival::Session(welcome.session));
         if welcome.resumed {
             self.resume(&welcome.known);
         } else {

@@ -55,6 +55,8 @@ pub(super) struct Slot<W> {
     pub(super) seq: Seq,
     pub(super) semantics: Semantics,
     pub(super) oneway: bool,
+    /// References stand behind its arguments.
+    pub(super) passes: bool,
     /// Nobody will take the answer.
     pub(super) abandoned: bool,
     /// It may have left on a link before the present one.
@@ -107,6 +109,7 @@ impl<W> Slots<W> {
         slot.seq = 0;
         slot.semantics = call.semantics;
         slot.oneway = call.oneway;
+        slot.passes = call.passes;
         slot.abandoned = false;
         slot.sent_before = false;
         slot.attempt = 0;
@@ -160,6 +163,12 @@ impl<W> Slots<W> {
         self.free.push(index);
     }
 
+    /// Whether an unfinished call names this handle.
+    pub(super) fn uses(&self, handle: Handle) -> bool {
+        let live = |slot: &Slot<W>| !matches!(slot.state, State::Free | State::Done);
+        self.slots.iter().any(|slot| slot.handle == handle && live(slot))
+    }
+
     /// The slots of unfinished calls, oldest first.
     pub(super) fn unfinished(&self) -> Vec<u32> {
         let live = |slot: &Slot<W>| !matches!(slot.state, State::Free | State::Done);
@@ -200,6 +209,7 @@ impl<W> Slot<W> {
             seq: 0,
             semantics: Semantics::Maybe,
             oneway: false,
+            passes: false,
             abandoned: false,
             sent_before: false,
             attempt: 0,

@@ -19,7 +19,16 @@ fn session(limits: Limits) -> ServerSession {
 }
 
 fn call(seq: Seq, floor: Seq) -> Call<'static> {
-    Call { seq, floor, handle: 0, method: 0, deadline_ms: None, attempt: 1, arguments: b"" }
+    Call {
+        seq,
+        floor,
+        handle: 0,
+        method: 0,
+        deadline_ms: None,
+        attempt: 1,
+        passes: false,
+        arguments: b"",
+    }
 }
 
 fn admit(session: &mut ServerSession, call: &Call<'_>) -> Result<(Admission, String), Violation> {

@@ -113,6 +113,7 @@ impl Conversation {
             method: self.calls.len() as u32,
             semantics: method.semantics,
             oneway: false,
+            passes: false,
             timeout,
             arguments: b"5",
             large: None,

@@ -291,6 +291,7 @@ impl World {
             method: made.task.method(),
             semantics: made.task.semantics,
             oneway: made.task.oneway,
+            passes: false,
             timeout: made.timeout,
             arguments: &arguments,
             large: None,

@@ -338,6 +338,7 @@ impl Small {
             method: number as u32,
             semantics,
             oneway: false,
+            passes: false,
             timeout: None,
             arguments: &[],
             large: None,

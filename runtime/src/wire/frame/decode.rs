@@ -1,7 +1,7 @@
 //! Bytes to frames. Every byte is a peer's: nothing here panics, and nothing is allocated by a declared length.
 
 use super::{
-    ACK_DELAY_UNIT_US, Ack, BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Fragment, Frame,
+    ACK_DELAY_UNIT_US, Ack, Back, BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Fragment, Frame,
     FrameError, Hello, Kind, Lookup, MAGIC, MAX_ACK_RANGES, MAX_FRAME, MAX_METHODS, MAX_NAME, Part,
     Piece, Ranges, Reply, ReplyStatus, Resume, VERSION, Verdict, Welcome,
 };
@@ -47,9 +47,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let flags = frame_type & 7;
     const CALL: u8 = Kind::Call as u8;
     const REPLY: u8 = Kind::Reply as u8;
+    const PASS: u8 = Kind::Pass as u8;
     match frame_type >> 3 {
         CALL => call(flags, body).map(Frame::Call),
         REPLY => reply(flags, body).map(Frame::Reply),
+        PASS => call(flags, body).map(|call| Frame::Call(Call { passes: true, ..call })),
         _ => {
             let frame = control(flags, &mut body)?;
             if body.rest.is_empty() { Ok(frame) } else { Err(FrameError::Long) }
@@ -61,9 +63,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
 #[inline]
 pub(crate) fn call_of(frame: &[u8]) -> Option<(Kind, Seq)> {
     let (&frame_type, rest) = frame.split_first()?;
-    let kind = [Kind::Call, Kind::Reply, Kind::Resolve, Kind::Executing, Kind::Stale]
+    let kind = [Kind::Call, Kind::Reply, Kind::Resolve, Kind::Executing, Kind::Stale, Kind::Pass]
         .into_iter()
         .find(|kind| *kind as u8 == frame_type >> 3)?;
+    let kind = if kind == Kind::Pass { Kind::Call } else { kind };
     let (seq, _) = varint::get(rest).ok()??;
     Some((kind, seq))
 }
@@ -101,7 +104,8 @@ fn call(flags: u8, mut body: Body<'_>) -> Result<Call<'_>, FrameError> {
         return Err(FrameError::Number(body.frame_type));
     }
     let arguments = body.rest;
-    Ok(Call { seq, floor: seq - back, handle, method, deadline_ms, attempt, arguments })
+    let (floor, passes) = (seq - back, false);
+    Ok(Call { seq, floor, handle, method, deadline_ms, attempt, passes, arguments })
 }
 
 #[inline]
@@ -112,6 +116,8 @@ fn reply(flags: u8, mut body: Body<'_>) -> Result<Reply<'_>, FrameError> {
         1 => ReplyStatus::MethodError,
         2 => ReplyStatus::Failed(body.failure()?),
         3 => ReplyStatus::Fenced,
+        4 => ReplyStatus::Passing,
+        5 => ReplyStatus::PassingError,
         _ => return Err(FrameError::UnknownType(body.frame_type)),
     };
     Ok(Reply { seq, status, body: body.rest })
@@ -149,6 +155,7 @@ fn control<'a>(flags: u8, body: &mut Body<'a>) -> Result<Frame<'a>, FrameError> 
         1 if is(Kind::Piece) => Frame::PieceAbort { message: body.number()?, seq: body.number()? },
         0 if is(Kind::PathChallenge) => Frame::PathChallenge(body.fixed()?),
         0 if is(Kind::PathResponse) => Frame::PathResponse(body.fixed()?),
+        0 | 1 if is(Kind::Back) => Frame::Back(back(flags == 1, body)?),
         _ => return unknown,
     })
 }
@@ -264,6 +271,12 @@ fn piece<'a>(body: &mut Body<'a>, once: bool) -> Result<Piece<'a>, FrameError> {
         [] => Err(FrameError::Short),
         bytes => Ok(Piece { message, seq, offset, total, once, bytes }),
     }
+}
+
+fn back<'a>(end: bool, body: &mut Body<'a>) -> Result<Back<'a>, FrameError> {
+    let (stream, offset, read) = (body.positive()?, body.number()?, body.number()?);
+    let bytes = std::mem::take(&mut body.rest);
+    Ok(Back { stream, offset, read, end, bytes })
 }
 
 /// What is left of a frame's body.

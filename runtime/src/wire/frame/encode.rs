@@ -1,8 +1,8 @@
 //! Frames to bytes: each function appends one whole frame to a buffer.
 
 use super::{
-    ACK_DELAY_UNIT_US, BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Hello, Kind, Lookup, MAGIC,
-    MAX_FRAME, Part, Ranges, ReplyStatus, VERSION, Verdict, Welcome,
+    ACK_DELAY_UNIT_US, Back, BoundResult, Call, CloseCode, DEADLINE_UNIT_MS, Hello, Kind, Lookup,
+    MAGIC, MAX_FRAME, Part, Ranges, ReplyStatus, VERSION, Verdict, Welcome,
 };
 use crate::id::{Handle, Seq};
 use crate::wire::varint;
@@ -89,6 +89,16 @@ pub(crate) fn put_close(code: CloseCode, text: &str, into: &mut Vec<u8>) {
         body.push(code as u8);
         body.extend_from_slice(text.as_bytes());
     });
+}
+
+/// Appends BACK.
+pub(crate) fn put_back(back: &Back<'_>, into: &mut Vec<u8>) {
+    let mut head = Head::of(kind(Kind::Back, u8::from(back.end)));
+    for number in [back.stream, back.offset, back.read] {
+        head.number(number);
+    }
+    head.put(back.bytes.len(), into);
+    into.extend_from_slice(back.bytes);
 }
 
 /// Appends GOAWAY.
@@ -217,7 +227,7 @@ fn call_head(call: &Call<'_>) -> Head {
     let units = call.deadline_ms.map(|ms| ms.div_ceil(DEADLINE_UNIT_MS));
     let flags =
         u8::from(back > 0) | u8::from(units.is_some()) << 1 | u8::from(call.attempt > 1) << 2;
-    let mut head = Head::of(kind(Kind::Call, flags));
+    let mut head = Head::of(kind(if call.passes { Kind::Pass } else { Kind::Call }, flags));
     head.number(call.seq);
     if back > 0 {
         head.number(back);
@@ -239,6 +249,8 @@ fn reply_head(seq: Seq, status: ReplyStatus) -> Head {
         ReplyStatus::MethodError => 1,
         ReplyStatus::Failed(_) => 2,
         ReplyStatus::Fenced => 3,
+        ReplyStatus::Passing => 4,
+        ReplyStatus::PassingError => 5,
     };
     let mut head = Head::of(kind(Kind::Reply, flags));
     head.number(seq);

@@ -39,7 +39,16 @@ fn samples() -> Vec<Vec<u8>> {
     add(&|into| put_empty(Kind::NeedAck, into));
     for (floor, deadline_ms, attempt) in [(9, None, 1), (2, Some(30_000), 3)] {
         let arguments = &[1, 2, 3];
-        let call = Call { seq: 9, floor, handle: 1, method: 2, deadline_ms, attempt, arguments };
+        let call = Call {
+            seq: 9,
+            floor,
+            handle: 1,
+            method: 2,
+            deadline_ms,
+            attempt,
+            passes: false,
+            arguments,
+        };
         add(&|into| put_call(&call, into));
     }
     for status in [
@@ -82,10 +91,31 @@ fn samples() -> Vec<Vec<u8>> {
     add(&|into| put_piece_abort(2, 8, into));
     add(&|into| put_nonce(Kind::PathChallenge, 5, into));
     add(&|into| put_nonce(Kind::PathResponse, 6, into));
+    add_references(&mut add);
     frames
 }
 
 /// Encodes what was decoded: one value has one encoding.
+/// Frames with references, and of calls back.
+fn add_references(add: &mut impl FnMut(&dyn Fn(&mut Vec<u8>))) {
+    for end in [false, true] {
+        let back = Back { stream: 1, offset: 70_000, read: 5, end, bytes: b"back" };
+        add(&|into| put_back(&back, into));
+    }
+    add(&|into| {
+        let (floor, deadline_ms, attempt, passes) = (8, None, 1, true);
+        let arguments = b"list";
+        let (seq, handle, method) = (9, 1, 2);
+        put_call(
+            &Call { seq, floor, handle, method, deadline_ms, attempt, passes, arguments },
+            into,
+        );
+    });
+    for status in [ReplyStatus::Passing, ReplyStatus::PassingError] {
+        add(&|into| put_reply(9, status, b"list", into));
+    }
+}
+
 fn again(frame: &Frame<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let into = &mut bytes;
@@ -117,6 +147,7 @@ fn again(frame: &Frame<'_>) -> Vec<u8> {
         Frame::PieceAbort { message, seq } => put_piece_abort(*message, *seq, into),
         Frame::PathChallenge(nonce) => put_nonce(Kind::PathChallenge, *nonce, into),
         Frame::PathResponse(nonce) => put_nonce(Kind::PathResponse, *nonce, into),
+        Frame::Back(back) => put_back(back, into),
     }
     bytes
 }
@@ -130,7 +161,7 @@ fn body_of(bytes: &[u8]) -> &[u8] {
 #[test]
 fn every_frame_comes_back_and_has_one_encoding() {
     let samples = samples();
-    assert_eq!(samples.len(), 32, "a sample of each kind");
+    assert_eq!(samples.len(), 37, "a sample of each kind");
     for bytes in samples {
         let frame = decode(body_of(&bytes)).unwrap();
         assert_eq!(again(&frame), bytes, "{frame:?}");
@@ -148,6 +179,7 @@ fn a_small_call_and_its_reply_cost_fifteen_bytes() {
         method: 2,
         deadline_ms: Some(30_000),
         attempt: 1,
+        passes: false,
         arguments: &[0; 16],
     };
     put_call(&call, &mut request);

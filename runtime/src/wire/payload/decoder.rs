@@ -9,7 +9,9 @@ use serde::de::{
     VariantAccess, Visitor,
 };
 
-use super::{DecodeError, MAX_DEPTH, element_budget, number};
+use super::{DecodeError, MAX_DEPTH, element_budget, number, passed};
+
+mod reference;
 
 /// Decodes one value from bytes that it may borrow.
 pub(super) struct Decoder<'de> {
@@ -246,9 +248,12 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
+        if passed::is_reference(name) {
+            return self.reference(visitor);
+        }
         self.enter()?;
         let value = visitor.visit_newtype_struct(&mut *self)?;
         self.leave();

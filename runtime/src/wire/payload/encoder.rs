@@ -5,9 +5,11 @@
 
 use serde::ser::{self, Serialize};
 
+use super::passed::{self, Passed};
 use super::sharing::{self, SHARED};
-use super::{EncodeError, MAX_DEPTH, element_budget, number};
+use super::{Beside, EncodeError, MAX_DEPTH, element_budget, number};
 use crate::wire::body::Shared;
+use crate::wire::references::MAX_REFERENCES;
 
 /// Encodes one value into a buffer that the caller lends.
 pub(super) struct Encoder<'a> {
@@ -17,19 +19,44 @@ pub(super) struct Encoder<'a> {
     /// Whether a run of bytes may be shared, and the one that is.
     shares: bool,
     shared: Option<Box<Shared>>,
+    /// The references so far, in the order of their places.
+    passed: Vec<Passed>,
 }
 
 impl<'a> Encoder<'a> {
     #[inline]
     pub(super) fn new(into: &'a mut Vec<u8>, shares: bool) -> Encoder<'a> {
         let inner = postcard::Serializer { output: Output { into } };
-        Encoder { inner, depth_left: MAX_DEPTH, elements: 0, shares, shared: None }
+        Encoder {
+            inner,
+            depth_left: MAX_DEPTH,
+            elements: 0,
+            shares,
+            shared: None,
+            passed: Vec::new(),
+        }
     }
 
-    /// The run of bytes that belongs among the others.
+    /// What was not written among the bytes.
     #[inline]
-    pub(super) fn take_shared(&mut self) -> Option<Box<Shared>> {
-        self.shared.take()
+    pub(super) fn take_beside(&mut self) -> Beside {
+        Beside { shared: self.shared.take(), passed: std::mem::take(&mut self.passed) }
+    }
+
+    /// Writes the place of a reference.
+    #[cold]
+    fn reference(&mut self) -> Result<(), EncodeError> {
+        let Some(reference) = passed::offered() else {
+            return Err(EncodeError::new("a value calls itself a reference to an object"));
+        };
+        let place = self.passed.len();
+        if place >= MAX_REFERENCES {
+            return Err(EncodeError::new(format_args!(
+                "more than {MAX_REFERENCES} references in one message"
+            )));
+        }
+        self.passed.push(reference);
+        self.number(place as u64)
     }
 
     /// Refuses what the decoder would refuse: more empty elements than the bytes since `start` pay.
@@ -255,9 +282,12 @@ impl ser::Serializer for &mut Encoder<'_> {
     #[inline]
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _name: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<(), EncodeError> {
+        if passed::is_reference(name) {
+            return self.reference();
+        }
         self.nested(value)
     }
 

@@ -77,8 +77,8 @@ mod tests {
             let (mut plain, mut encoded) = (Vec::new(), Vec::new());
             encode(&value(first, second), &mut plain).expect("it can be encoded");
             let shared = encode_shared(&value(first, second), &mut encoded).expect("as before");
-            assert_eq!(shared.is_some(), first.max(second) >= SHARED);
-            let body = Body::of(&mut encoded, shared);
+            assert_eq!(shared.shared.is_some(), first.max(second) >= SHARED);
+            let body = Body::of(&mut encoded, shared.shared);
             assert_eq!(body.slice(0..body.len()), plain);
             let plain = Bytes::from(plain);
             assert_eq!(decode_shared::<Value>(&plain).expect("a value"), value(first, second));
@@ -90,7 +90,7 @@ mod tests {
         let bytes = Bytes::from(vec![7; SHARED]);
         let mut encoded = Vec::new();
         let shared = encode_shared(&(AsShared::from(&bytes),), &mut encoded).expect("bytes");
-        assert_eq!(shared.expect("shared").bytes.as_ptr(), bytes.as_ptr());
+        assert_eq!(shared.shared.expect("shared").bytes.as_ptr(), bytes.as_ptr());
         assert!(encoded.len() < 10);
         let mut whole = Vec::new();
         encode(&(AsShared::from(&bytes), 7_u8), &mut whole).expect("bytes");

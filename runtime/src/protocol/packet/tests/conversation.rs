@@ -91,6 +91,7 @@ impl Talk {
             method: 0,
             semantics: self.semantics,
             oneway: false,
+            passes: false,
             timeout: Some(Duration::from_secs(1)),
             arguments: b"5",
             large: None,

@@ -190,6 +190,7 @@ impl Server {
             method: 0,
             deadline_ms: None,
             attempt: 1,
+            passes: false,
             arguments: b"",
         };
         self.data(host(GOOD), number, |into| frame::put_call(&call, into)).expect("a good client");
@@ -437,6 +438,7 @@ fn what_a_stranger_says_to_a_client_ends_no_call() {
         method: 0,
         semantics: Semantics::AtMostOnce,
         oneway: false,
+        passes: false,
         timeout: None,
         arguments: b"",
         large: None,

@@ -112,6 +112,7 @@ impl World {
             method: semantics as u32,
             semantics,
             oneway: false,
+            passes: false,
             timeout: None,
             arguments: &vec![7; bytes],
             large: None,

@@ -1,0 +1,196 @@
+//! The objects that one peer may call by reference.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::Record;
+use crate::protocol::finished::Finished;
+use crate::time::Time;
+use crate::wire::frame::Ranges;
+
+/// What one peer was handed. `T` is an object, or what stands for it.
+#[derive(Debug)]
+pub(crate) struct Exports<T> {
+    /// The next id.
+    next: u64,
+    limit: usize,
+    entries: BTreeMap<u64, Export<T>>,
+    /// The ids of objects, so that an object has one.
+    ids: BTreeMap<u64, u64>,
+    /// Records that ended and were not given back, with when the peer is asked about them.
+    doubts: VecDeque<(Time, Record)>,
+}
+
+#[derive(Debug)]
+struct Export<T> {
+    object: T,
+    /// Which object it is, among all of this node.
+    key: u64,
+    /// Records in which it was sent.
+    issued: u64,
+    /// Those of them that the peer has given back.
+    released: Finished,
+    /// Those that are unfinished: the call is not answered, or the answer not acknowledged.
+    pinned: Vec<u64>,
+}
+
+/// As many objects are exported to one peer as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl<T> Exports<T> {
+    /// Nothing is exported; ids count up from `first`, and at most `limit` objects are exported at a time.
+    pub(crate) fn new(first: u64, limit: usize) -> Exports<T> {
+        let (entries, ids, doubts) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Exports { next: first, limit, entries, ids, doubts }
+    }
+
+    /// One more record with an object is made; it is unfinished until [`ended`](Self::ended).
+    ///
+    /// # Errors
+    /// [`TooMany`]; nothing was changed.
+    pub(crate) fn pass(&mut self, key: u64, object: impl FnOnce() -> T) -> Result<Record, TooMany> {
+        let id = match self.ids.get(&key) {
+            Some(&id) => id,
+            None if self.entries.len() >= self.limit => return Err(TooMany),
+            None => {
+                let id = self.next;
+                self.next = self.next.wrapping_add(1);
+                let (issued, released, pinned) = (0, Finished::default(), Vec::new());
+                let export = Export { object: object(), key, issued, released, pinned };
+                self.entries.insert(id, export);
+                self.ids.insert(key, id);
+                id
+            }
+        };
+        let Some(export) = self.entries.get_mut(&id) else { return Err(TooMany) };
+        export.issued += 1;
+        export.pinned.push(export.issued);
+        Ok(Record { id, mark: export.issued })
+    }
+
+    /// The call of a record is finished, or its reply. Returns the object if nothing holds it any more.
+    pub(crate) fn ended(&mut self, now: Time, record: Record) -> Option<T> {
+        let export = self.entries.get_mut(&record.id)?;
+        export.pinned.retain(|mark| *mark != record.mark);
+        if !export.released.contains(record.mark) {
+            self.doubts.push_back((now + DOUBT, record));
+            self.forget_settled();
+        }
+        self.collect(record.id)
+    }
+
+    /// The peer gives records back. Returns the object if nothing holds it any more.
+    pub(crate) fn release(&mut self, id: u64, marks: &Ranges) -> Option<T> {
+        let export = self.entries.get_mut(&id)?;
+        for &(start, end) in marks {
+            // What was never sent cannot be given back.
+            let end = end.min(export.issued + 1);
+            if 0 < start && start < end {
+                export.released.insert_range(start, end);
+            }
+        }
+        self.collect(id)
+    }
+
+    /// At most so many records that ended some time ago, and that the peer neither gave back nor was asked about.
+    pub(crate) fn doubts(&mut self, now: Time, most: usize) -> Vec<Record> {
+        let mut due = Vec::new();
+        if cfg_canary!("lost_references_are_not_asked_about") {
+            return due;
+        }
+        while due.len() < most && self.doubts.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, record)) = self.doubts.pop_front() else { break };
+            let doubtful = self.entries.get(&record.id).is_some_and(|export| {
+                !export.released.contains(record.mark) && !export.pinned.contains(&record.mark)
+            });
+            if doubtful {
+                due.push(record);
+            }
+        }
+        due
+    }
+
+    /// The peer could not be asked about these: it is later.
+    pub(crate) fn doubt_again(&mut self, now: Time, records: &[Record]) {
+        self.doubts.extend(records.iter().map(|record| (now + DOUBT, *record)));
+    }
+
+    /// When the next of them is due.
+    pub(crate) fn next_doubt(&self) -> Time {
+        self.doubts.front().map_or(Time::NEVER, |(at, _)| *at)
+    }
+
+    /// The object of an id.
+    pub(crate) fn get(&self, id: u64) -> Option<&T> {
+        self.entries.get(&id).map(|export| &export.object)
+    }
+
+    /// How many objects there are, and all of them with how many records the peer has not given back.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&T, u64)> {
+        self.entries.values().map(|export| {
+            let open =
+                (1..=export.issued.min(COUNTED)).filter(|mark| !export.released.contains(*mark));
+            (&export.object, open.count() as u64)
+        })
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The peer's session is gone, and another may follow: only what is unfinished here is still held. Returns what is not.
+    pub(crate) fn reset(&mut self) -> Vec<T> {
+        if cfg_canary!("references_outlive_their_session") {
+            return Vec::new();
+        }
+        self.doubts.clear();
+        let ids: Vec<u64> = self.entries.keys().copied().collect();
+        for export in self.entries.values_mut() {
+            let unfinished = |mark: &u64| export.pinned.contains(mark);
+            let gone: Vec<u64> = (1..=export.issued)
+                .filter(|mark| !export.released.contains(*mark) && !unfinished(mark))
+                .collect();
+            gone.into_iter().for_each(|mark| export.released.insert(mark));
+        }
+        ids.into_iter().filter_map(|id| self.collect(id)).collect()
+    }
+
+    /// Everything, when there is no peer any more.
+    pub(crate) fn clear(&mut self) -> Vec<T> {
+        self.doubts.clear();
+        self.ids.clear();
+        std::mem::take(&mut self.entries).into_values().map(|export| export.object).collect()
+    }
+
+    /// Drops doubts that are none any more, when they are many: most references are given back before anybody asks.
+    fn forget_settled(&mut self) {
+        if self.doubts.len() < DOUBTS_KEPT.max(2 * self.entries.len()) {
+            return;
+        }
+        let entries = &self.entries;
+        self.doubts.retain(|(_, record)| {
+            let export = entries.get(&record.id);
+            export.is_some_and(|export| !export.released.contains(record.mark))
+        });
+    }
+
+    /// Drops an object that nothing holds.
+    fn collect(&mut self, id: u64) -> Option<T> {
+        let export = self.entries.get(&id)?;
+        if !export.pinned.is_empty() || export.released.floor() <= export.issued {
+            return None;
+        }
+        let export = self.entries.remove(&id)?;
+        self.ids.remove(&export.key);
+        Some(export.object)
+    }
+}
+
+/// How long a record may be on its way after its call has ended: the peer is asked about it then.
+const DOUBT: Duration = Duration::from_secs(1);
+/// So many records may be in doubt before it is looked whether they still are.
+const DOUBTS_KEPT: usize = 4096;
+/// Records that are looked at to count those that are open.
+const COUNTED: u64 = 1024;
