@@ -23,6 +23,8 @@ pub(crate) struct Received {
     unknown: Bits,
     /// What is below is known to the peer, but for what arrived late.
     floor: u64,
+    /// None of `unknown` is below, so that nothing is looked for there.
+    oldest: u64,
 }
 
 impl Received {
@@ -47,6 +49,7 @@ impl Received {
         }
         self.seen.insert(number);
         self.unknown.insert(number);
+        self.oldest = self.oldest.min(number);
         true
     }
 
@@ -68,7 +71,7 @@ impl Received {
     /// What an ACK is to name: half-open ranges, highest first, at most `most` of them and
     /// [`MAX_RANGES`]. Allocates nothing.
     pub(crate) fn ranges(&self, most: usize) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let lowest = self.largest.map_or(0, |largest| largest.saturating_sub(WINDOW - 1));
+        let lowest = self.lowest_unknown();
         // The highest number that is still to be looked at.
         let mut from = self.largest;
         std::iter::from_fn(move || {
@@ -89,12 +92,18 @@ impl Received {
         // The largest stays, so that there is something to say.
         let number = number.min(largest);
         if number >= self.floor {
-            let lowest = largest.saturating_sub(WINDOW - 1);
+            let lowest = self.lowest_unknown();
             if number > lowest {
                 self.unknown.clear(lowest, number - 1);
             }
-            self.floor = number;
+            (self.floor, self.oldest) = (number, number);
         }
+    }
+
+    /// None of `unknown` that counts is below.
+    fn lowest_unknown(&self) -> u64 {
+        let window = self.largest.map_or(0, |largest| largest.saturating_sub(WINDOW - 1));
+        window.max(self.oldest)
     }
 }
 
@@ -270,6 +279,7 @@ mod tests {
         };
         for _ in 0..100 {
             let (mut received, mut seen) = (Received::default(), BTreeSet::new());
+            let (mut unknown, mut floor) = (BTreeSet::new(), 0);
             let mut base = random(3000);
             for _ in 0..300 {
                 let step = [1, 3, 70, 900, 2500][random(5) as usize];
@@ -277,12 +287,21 @@ mod tests {
                 let number = base + random(200);
                 let largest = seen.last().copied().unwrap_or(0_u64);
                 let fits = number + WINDOW > largest;
-                assert_eq!(received.insert(number), fits && seen.insert(number));
+                let is_new = fits && seen.insert(number);
+                assert_eq!(received.insert(number), is_new);
+                unknown.extend(is_new.then_some(number));
                 let largest = seen.last().copied().unwrap_or_default();
                 seen.retain(|&number| number + WINDOW > largest);
                 assert_eq!(received.largest(), Some(largest));
+                if random(8) == 0 {
+                    let known = (base + random(250)).min(largest);
+                    received.forget_below(known);
+                    floor = floor.max(known);
+                    unknown.retain(|&number| known < floor || number >= known);
+                }
+                unknown.retain(|&number| number + WINDOW > largest);
                 let mut expected: Vec<(u64, u64)> = Vec::new();
-                for &number in &seen {
+                for &number in &unknown {
                     match expected.last_mut() {
                         Some((_, end)) if *end == number => *end += 1,
                         _ => expected.push((number, number + 1)),
