@@ -22,7 +22,7 @@ use serde::ser::{Serialize, Serializer};
 
 use self::decoder::Decoder;
 use self::encoder::Encoder;
-use self::passed::Passed;
+use self::passed::Leaving;
 use self::sharing::SHARED;
 pub(crate) use self::sharing::lend;
 use crate::wire::body::Shared;
@@ -63,7 +63,7 @@ pub struct Beside {
     /// A long run of bytes that belongs among the others.
     pub(crate) shared: Option<Box<Shared>>,
     /// The references in it, by their places.
-    pub(crate) passed: Vec<Passed>,
+    pub(crate) passed: Leaving,
 }
 
 #[inline]
@@ -76,7 +76,7 @@ fn encode_with<T: Serialize + ?Sized>(
     let mut encoder = Encoder::new(into, shares);
     let outcome = value.serialize(&mut encoder);
     let outcome = outcome.and_then(|()| encoder.check_elements(start));
-    let beside = encoder.take_beside();
+    let beside = encoder.into_beside();
     if outcome.is_err() {
         into.truncate(start);
     }

@@ -5,7 +5,7 @@
 
 use serde::ser::{self, Serialize};
 
-use super::passed::{self, Passed};
+use super::passed::{self, Leaving};
 use super::sharing::{self, SHARED};
 use super::{Beside, EncodeError, MAX_DEPTH, element_budget, number};
 use crate::wire::body::Shared;
@@ -19,8 +19,8 @@ pub(super) struct Encoder<'a> {
     /// Whether a run of bytes may be shared, and the one that is.
     shares: bool,
     shared: Option<Box<Shared>>,
-    /// The references so far, in the order of their places.
-    passed: Vec<Passed>,
+    /// The references so far.
+    passed: Leaving,
 }
 
 impl<'a> Encoder<'a> {
@@ -33,14 +33,14 @@ impl<'a> Encoder<'a> {
             elements: 0,
             shares,
             shared: None,
-            passed: Vec::new(),
+            passed: Leaving::default(),
         }
     }
 
     /// What was not written among the bytes.
     #[inline]
-    pub(super) fn take_beside(&mut self) -> Beside {
-        Beside { shared: self.shared.take(), passed: std::mem::take(&mut self.passed) }
+    pub(super) fn into_beside(self) -> Beside {
+        Beside { shared: self.shared, passed: self.passed }
     }
 
     /// Writes the place of a reference.

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use serde::de::{Deserializer, Error as _, Visitor};
@@ -15,6 +15,30 @@ use serde::ser::{Error as _, Serialize, Serializer};
 
 /// What stands for an object; what it is, the layers above know.
 pub(crate) type Passed = Box<dyn Any + Send + Sync>;
+
+/// The references that leave beside a payload, in the order of their places. Most payloads have none: then it is one word,
+/// and dropped without a call.
+#[derive(Default)]
+pub(crate) struct Leaving(Option<Box<List>>);
+
+#[derive(Default)]
+struct List(Vec<Passed>);
+
+impl Leaving {
+    /// Adds one behind the others.
+    pub(super) fn push(&mut self, passed: Passed) {
+        self.0.get_or_insert_default().0.push(passed);
+    }
+}
+
+impl Deref for Leaving {
+    type Target = [Passed];
+
+    #[inline]
+    fn deref(&self) -> &[Passed] {
+        self.0.as_deref().map_or(&[], |list| &list.0)
+    }
+}
 
 /// The references that came beside a payload.
 pub(crate) trait Incoming: Send + Sync {
