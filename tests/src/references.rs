@@ -385,7 +385,7 @@ impl Scene {
                     // Long enough for the session to be gone, as all know.
                     world.partition("room", &host);
                     lock(&self.truth).lose(guest);
-                    tokio::time::sleep(TTL * 5).await;
+                    tokio::time::sleep(TTL * 3).await;
                     lock(&self.truth).lose(guest);
                     world.heal();
                 }
@@ -566,7 +566,7 @@ impl Guest {
 fn limits() -> Limits {
     Limits {
         session_ttl: TTL,
-        ping_interval: Duration::from_millis(150),
+        ping_interval: Duration::from_millis(500),
         reconnect_max: Duration::from_millis(200),
         handshake_timeout: Duration::from_secs(1),
         ..Limits::default()
@@ -580,6 +580,6 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 const STEPS: u64 = 14;
 const TROUBLES: u64 = 5;
 /// How long a session lives without a link; longer than all that happens to links by chance.
-const TTL: Duration = Duration::from_secs(10);
+const TTL: Duration = Duration::from_secs(5);
 /// After that, leases have ended, and what was asked was answered.
-const SETTLED: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_secs(12);

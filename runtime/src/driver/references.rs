@@ -339,10 +339,10 @@ impl Peer {
     /// The peer was not heard of for longer than it may hold anything.
     pub(super) fn lease_is_over(&self) {
         let mut state = self.lock();
-        state.session = None;
-        state.reset();
-        drop(state);
-        self.changed.notify_one();
+        // Once: what is unfinished may stay for the next session.
+        if state.session.take().is_some() {
+            state.reset();
+        }
     }
 
     /// The session is over.
