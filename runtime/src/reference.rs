@@ -137,9 +137,9 @@ fn export(
     pins: &mut Pins,
     body: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
-    let record = peer
-        .pass(exported)
-        .map_err(|_| "the peer holds as many objects as `Limits::exports` allows, or its session is over")?;
+    let record = peer.pass(exported).map_err(
+        |_| "the peer holds as many objects as `Limits::exports` allows, or its session is over",
+    )?;
     pins.record(peer, record);
     let interface = exported.descriptor.name;
     put(&Entry::Exported { id: record.id, mark: record.mark, interface }, body);
