@@ -106,6 +106,10 @@ struct Truth {
     lost: BTreeMap<u64, u64>,
     /// How often which process was started.
     lives: BTreeMap<Process, u64>,
+    /// Tokens that went while a call had them, and when: a call may have ended at that moment.
+    suspects: BTreeMap<(u64, u64), Duration>,
+    /// Virtual time.
+    clock: Option<World>,
     broken: Vec<String>,
     tally: Tally,
 }
@@ -177,7 +181,13 @@ impl Truth {
         let owner = fate.owner;
         if self.is_alive(owner) {
             self.tally.dropped += 1;
-            if !holders.is_empty() {
+            let now = self.clock.as_ref().map_or(Duration::ZERO, World::elapsed);
+            for holder in &holders {
+                if let Holder::Call(guest) = holder {
+                    self.suspects.insert((number, *guest), now);
+                }
+            }
+            if holders.iter().any(|holder| matches!(holder, Holder::Kept(_))) {
                 self.broken
                     .push(format!("I11: token {number} was dropped, and {holders:?} held it"));
             }
@@ -312,6 +322,7 @@ impl Scene {
     fn new(world: World) -> Scene {
         let (guests, crashes) = (1 + world.below(2), !world.seed().is_multiple_of(3));
         let (truth, made, room) = (Shared::default(), Arc::default(), Arc::default());
+        lock(&truth).clock = Some(world.clone());
         Scene { world, truth, guests, crashes, made, room, node: Arc::default() }
     }
 
@@ -324,6 +335,11 @@ impl Scene {
         let mut left = Vec::new();
         for guest in guests {
             left.push(guest.await.expect("a guest does not panic"));
+        }
+        self.world.settle(SETTLED).await;
+        // Over UDP a client says with its next call which calls it has given up.
+        for guest in &left {
+            guest.room.forget(u64::MAX).await.expect("a healthy network");
         }
         self.world.settle(SETTLED).await;
         self.check(false);
@@ -385,7 +401,7 @@ impl Scene {
                     // Long enough for the session to be gone, as all know.
                     world.partition("room", &host);
                     lock(&self.truth).lose(guest);
-                    tokio::time::sleep(TTL * 5).await;
+                    tokio::time::sleep(TTL * 3).await;
                     lock(&self.truth).lose(guest);
                     world.heal();
                 }
@@ -486,8 +502,8 @@ impl Guest {
     async fn hand_over(&self, number: u64, token: TokenProxy, patience: Duration) {
         let truth = &self.scene.truth;
         let stamp = lock(truth).stamp(self.number);
-        // As long as the call is not finished; its arguments are this node's, whatever becomes of the session.
-        lock(truth).holds.insert((number, Holder::Call(self.number)), (u64::MAX, 0));
+        // As long as the call is not finished; it is when the session is lost, before its caller looks.
+        lock(truth).holds.insert((number, Holder::Call(self.number)), stamp);
         let outcome = match self.scene.world.below(4) {
             0 | 1 => self.room.keep(stamp, number, token).timeout(patience).await.is_ok(),
             2 => self.room.keep_again(stamp, number, token).timeout(patience).await.is_ok(),
@@ -507,6 +523,10 @@ impl Guest {
         };
         let mut truth = lock(truth);
         truth.release(number, Holder::Call(self.number));
+        let now = self.scene.world.elapsed();
+        if truth.suspects.remove(&(number, self.number)).is_some_and(|gone| gone < now) {
+            truth.broken.push(format!("I11: token {number} was dropped in the middle of a call"));
+        }
         truth.tally.kept += u64::from(outcome);
     }
 
@@ -566,7 +586,7 @@ impl Guest {
 fn limits() -> Limits {
     Limits {
         session_ttl: TTL,
-        ping_interval: Duration::from_millis(150),
+        ping_interval: Duration::from_millis(500),
         reconnect_max: Duration::from_millis(200),
         handshake_timeout: Duration::from_secs(1),
         ..Limits::default()
@@ -580,6 +600,6 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 const STEPS: u64 = 14;
 const TROUBLES: u64 = 5;
 /// How long a session lives without a link; longer than all that happens to links by chance.
-const TTL: Duration = Duration::from_secs(10);
+const TTL: Duration = Duration::from_secs(5);
 /// After that, leases have ended, and what was asked was answered.
-const SETTLED: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_secs(12);

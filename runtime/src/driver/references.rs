@@ -336,13 +336,12 @@ impl Peer {
         }
     }
 
-    /// The peer was not heard of for longer than it may hold anything.
+    /// The peer was not heard of for longer than it may hold anything. What is held here of its objects is its own business:
+    /// if the session goes on after all, it is given back as ever.
     pub(super) fn lease_is_over(&self) {
         let mut state = self.lock();
-        state.session = None;
-        state.reset();
-        drop(state);
-        self.changed.notify_one();
+        let objects = state.exports.reset();
+        state.dropped.extend(objects);
     }
 
     /// The session is over.

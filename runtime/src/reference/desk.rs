@@ -55,10 +55,10 @@ fn caller() -> Option<Arc<Peer>> {
 /// Gives references back to a peer and asks about those that it was handed, until their session is over.
 pub(crate) async fn tend(peer: Arc<Peer>) {
     loop {
+        peer.check_lease();
         if !peer.collect() {
             return;
         }
-        peer.check_lease();
         let (epoch, released) = peer.releases(BATCH);
         let doubts = peer.doubts(BATCH);
         if released.is_empty() && doubts.is_empty() {

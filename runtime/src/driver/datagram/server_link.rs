@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +16,7 @@ use crate::time::Time;
 use crate::transport::{Received, Route};
 use crate::wire::bundle::ClientTag;
 use crate::wire::datagram::Data;
-use crate::wire::frame::{CloseCode, Frame, decode, decode_call, put_close};
+use crate::wire::frame::{CloseCode, Frame, Kind, decode, decode_call, put_close, put_empty};
 
 /// One link: its channel, its session, and when it is looked at next.
 pub(super) struct ServerLink {
@@ -32,6 +33,8 @@ pub(super) struct ServerLink {
     /// Datagrams that were lost, and with something sent again, as the server counts already.
     lost: u64,
     resent: u64,
+    /// When it was last asked which calls are finished, since they hold references.
+    asked: Time,
     _place: Place,
 }
 
@@ -74,6 +77,7 @@ impl ServerLink {
             input: false,
             lost: 0,
             resent: 0,
+            asked: Time::ZERO,
             _place: place,
         }
     }
@@ -190,7 +194,7 @@ impl ServerLink {
             self.end.handle_timeout(now)?;
         }
         let mut state = self.desk.cell.lock();
-        let CellState { session, link, .. } = &mut *state;
+        let CellState { session, link, kept, .. } = &mut *state;
         let Some(link) = link.as_mut().filter(|link| link.number == self.desk.link) else {
             return Err(Over::Silently("a newer link took over"));
         };
@@ -200,6 +204,11 @@ impl ServerLink {
         if link.out.pending() > self.desk.most_pending() {
             let text = "the peer asks more than it reads".to_owned();
             return Err(Over::Told(CloseCode::Violation, text));
+        }
+        // Its client tells only with the next call which calls are finished whose replies did not arrive.
+        if kept.is_some() && self.asked + ASK_AGAIN <= now {
+            self.asked = now;
+            put_empty(Kind::NeedAck, link.out.small());
         }
         if let Some(back) = &link.back.0 {
             back.transmit(&mut link.out, self.desk.server.limits.send_buffer);
@@ -269,6 +278,9 @@ fn share(bytes: &[u8], memory: &mut BytesMut) -> Bytes {
     memory.extend_from_slice(bytes);
     memory.split().freeze()
 }
+
+/// Least time between two questions.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 impl From<Ended> for Over {
     fn from(ended: Ended) -> Over {
