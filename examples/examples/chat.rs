@@ -114,9 +114,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = node.listen("tcp://127.0.0.1:0").await?;
     let url = server.url("room").to_string();
 
-    let anna = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let anna =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let entered = url.clone();
-    let (_anna_node, _anna_seat) = anna.spawn(async move { enter("anna", &entered).await }).await??;
+    let (_anna_node, _anna_seat) =
+        anna.spawn(async move { enter("anna", &entered).await }).await??;
     let (ben, seat) = enter("ben", &url).await?;
     assert_eq!(seat.say("hello").await?, 2);
 

@@ -204,6 +204,40 @@
 //! to several, and waits until a message was received ([`send`](Sender::send)), until there is room
 //! ([`post`](Sender::post)), or not at all ([`try_post`](Sender::try_post)).
 //!
+//! # Objects as values
+//!
+//! A proxy is a value: as an argument or in a result it travels as a reference to the object. [`Node::export`] makes a proxy
+//! of an object without a name, which lives as long as somebody holds a reference to it, here or at a peer. A server calls
+//! the objects of its clients over the connections that they have opened. `docs/references.md` in the repository says how
+//! long what lives.
+//!
+//! ```
+//! # use farcall::remote;
+//! #[remote]
+//! trait Listener { async fn hear(&self, text: &str); }
+//! #[remote]
+//! trait Room { async fn greet(&self, listener: ListenerProxy); }
+//!
+//! struct Hall;
+//! #[remote]
+//! impl Room for Hall {
+//!     async fn greet(&self, listener: ListenerProxy) { let _ = listener.hear("welcome").await; }
+//! }
+//! struct Ear;
+//! #[remote]
+//! impl Listener for Ear {
+//!     async fn hear(&self, text: &str) { assert_eq!(text, "welcome"); }
+//! }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = farcall::serve("tcp://127.0.0.1:0", "room", Hall).await?;
+//! let room: RoomProxy = farcall::connect(server.url("room")).await?;
+//! let node = farcall::Proxy::node(&room);
+//! room.greet(node.export(Ear)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Exactly once
 //!
 //! With the feature `sqlite` a node can have a [store](SqliteStore), an SQLite database of the program's own. Calls of
@@ -242,8 +276,7 @@
 //!
 //! # Limits of this version
 //!
-//! No encryption and no authentication: use it where the network is trusted. References to objects as values are not
-//! in it; what needs them is a clear error.
+//! No encryption and no authentication: use it where the network is trusted.
 
 #[macro_use]
 mod canary;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use farcall::{CallError, Limits, Listening, Node, Unreferenced, remote};
+use farcall::{CallError, Execution, Limits, Listening, Node, Unreferenced, remote};
 use serde::{Deserialize, Serialize};
 
 /// Counts.
@@ -63,6 +63,8 @@ pub trait Shelf {
     async fn fail(&self) -> Result<u64, Instead>;
     /// Calls all that are in it.
     async fn use_all(&self, shape: Shape) -> u64;
+    /// Counts all that are in it.
+    async fn take_all(&self, shape: Shape) -> u64;
     /// Is called while it calls.
     async fn enter(&self, depth: u64, shelf: ShelfProxy) -> u64;
     /// Takes one of another interface.
@@ -122,7 +124,7 @@ impl Shelf for Cupboard {
     async fn use_kept(&self, by: u64) -> Result<u64, CallError> {
         let kept = self.kept.lock().expect("no panic").clone();
         match kept {
-            Some(counter) => counter.add(by).await,
+            Some(counter) => counter.add(by).timeout(Duration::from_secs(2)).await,
             None => Ok(0),
         }
     }
@@ -152,6 +154,12 @@ impl Shelf for Cupboard {
                 }
                 sum
             }
+        }
+    }
+    async fn take_all(&self, shape: Shape) -> u64 {
+        match shape {
+            Shape::Many(all) => all.len() as u64,
+            _ => 0,
         }
     }
     async fn enter(&self, depth: u64, shelf: ShelfProxy) -> u64 {
@@ -191,6 +199,7 @@ async fn both_with(scheme: &str, limits: Limits) -> Both {
     let shelf = Cupboard::of(&server);
     let made = shelf.made.clone();
     server.registry().bind("shelf", shelf).expect("a free name");
+    server.registry().bind("confused", served::Taker).expect("a free name");
     let url = match scheme {
         "mem" => format!("mem://references-{}", uuid()),
         scheme => format!("{scheme}://127.0.0.1:0"),
@@ -270,7 +279,9 @@ async fn a_kept_argument_lives_until_it_is_forgotten() {
 #[tokio::test]
 async fn an_object_that_comes_home_is_called_there() {
     for scheme in SCHEMES {
-        let both = both(scheme).await;
+        // What a server held that is gone is free after twice this.
+        let limits = Limits { session_ttl: Duration::from_millis(300), ..limits() };
+        let both = both_with(scheme, limits).await;
         let tally = Arc::new(Tally::default());
         let counter: CounterProxy = both.client.export(tally.clone());
         both.shelf.keep(counter).await.expect(scheme);
@@ -307,4 +318,199 @@ async fn calls_enter_each_other_across_a_connection() {
         let own: ShelfProxy = both.client.export(Cupboard::of(&both.client));
         assert_eq!(both.shelf.enter(8, own).await.expect(scheme), 8, "{scheme}");
     }
+}
+
+#[tokio::test]
+async fn a_reference_to_another_interface_fails_its_call_alone() {
+    for scheme in SCHEMES {
+        let both = both(scheme).await;
+        let counter: CounterProxy = both.client.export(Tally::default());
+        // The same bytes, with another type on this side.
+        let shelf: ConfusedProxy = farcall::Proxy::node(&both.shelf)
+            .lookup(both.server.url("confused"))
+            .await
+            .expect(scheme);
+        let error = shelf.take_other(counter.clone()).await.expect_err("another interface");
+        assert!(matches!(error, CallError::BadArguments(_)), "{error}");
+        assert!(error.to_string().contains("Other"), "{error}");
+        assert_eq!(error.execution(), Execution::NotExecuted);
+        assert_eq!(both.shelf.use_now(counter, 1).await.expect("the connection lives"), 1);
+    }
+}
+
+/// What the client of the test above believes the server to be.
+mod confused {
+    use super::CounterProxy;
+    use farcall::remote;
+
+    /// As the server's, by its name.
+    #[remote]
+    pub trait Confused {
+        /// The server has another type of that name.
+        async fn take_other(&self, other: CounterProxy);
+    }
+}
+use confused::ConfusedProxy;
+
+mod served {
+    use super::OtherProxy as CounterProxy;
+    use farcall::remote;
+
+    /// What is served.
+    #[remote]
+    pub trait Confused {
+        /// It takes something else under that name.
+        async fn take_other(&self, other: CounterProxy);
+    }
+
+    /// Takes nothing.
+    pub struct Taker;
+
+    #[remote]
+    impl Confused for Taker {
+        async fn take_other(&self, other: CounterProxy) {
+            let _ = other;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_third_node_is_called_through_the_one_in_between() {
+    let owner = both("tcp").await;
+    let keeper = both("udp").await;
+    // The client of the first is the client of the second, by a node of its own.
+    let middle = &keeper.client;
+    let shelf: ShelfProxy = middle.lookup(owner.server.url("shelf")).await.expect("a shelf");
+    let made = shelf.make().await.expect("a counter of the first server");
+    keeper.shelf.keep(made.clone()).await.expect("it is passed on");
+    assert_eq!(keeper.shelf.use_kept(2).await.expect("through the node in between"), 2);
+    drop(made);
+    assert_eq!(keeper.shelf.use_kept(2).await.expect("it is held still"), 4);
+    owner.server.shutdown(Duration::ZERO).await.ok();
+    let error = keeper.shelf.use_kept(1).await.expect_err("its node is gone");
+    assert!(error.to_string().contains("behind the node"), "{error}");
+    keeper.shelf.forget().await.expect("it is forgotten");
+    until("the third node's reference is gone", || middle.references().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_reference_to_a_name_survives_the_server() {
+    let first = Node::builder().build();
+    first.registry().bind("shelf", Named(first.clone())).expect("a free name");
+    first.registry().bind("counter", Tally::default()).expect("a free name");
+    let here = first.listen("tcp://127.0.0.1:0").await.expect("a free port");
+    let client = Node::builder().build();
+    let shelf: GiverProxy = client.lookup(here.url("shelf")).await.expect("a shelf");
+    let counter = shelf.named().await.expect("a reference");
+    assert_eq!(counter.add(3).await.expect("the first run"), 3);
+    let address = here.addr().to_string();
+    first.shutdown(Duration::from_secs(1)).await.ok();
+    let second = Node::builder().build();
+    second.registry().bind("counter", Tally::default()).expect("a free name");
+    second.listen(&*address).await.expect("the same port");
+    assert_eq!(counter.add(4).await.expect("the second run"), 4);
+}
+
+/// Gives what has a name.
+#[remote]
+pub trait Giver {
+    /// A counter with a name.
+    async fn named(&self) -> CounterProxy;
+}
+
+struct Named(Node);
+
+#[remote]
+impl Giver for Named {
+    async fn named(&self) -> CounterProxy {
+        self.0.own("counter").expect("a proxy of its own")
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_collected_and_its_objects_are_gone() {
+    let limits = Limits { session_ttl: Duration::from_millis(300), ..limits() };
+    let both = both_with("tcp", limits).await;
+    let tally = Arc::new(Tally::default());
+    both.shelf.keep(both.client.export_watched(tally.clone())).await.expect("it is kept");
+    let made = both.shelf.make().await.expect("a counter");
+    both.client.shutdown(Duration::from_secs(1)).await.ok();
+    until("the client's references are gone", || both.server.node().references().is_empty()).await;
+    until("the counter is dropped", || both.made.load(Ordering::SeqCst) == 1).await;
+    let other = Node::builder().build();
+    let shelf: ShelfProxy = other.lookup(both.server.url("shelf")).await.expect("it lives");
+    shelf.use_kept(1).await.expect_err("the client is gone");
+    assert!(made.add(1).await.is_err(), "its node was shut down");
+    until("the client's object is free", || tally.unreferenced.load(Ordering::SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_leaves_nothing_held() {
+    for scheme in SCHEMES {
+        let both = both(scheme).await;
+        let tally = Arc::new(Tally::default());
+        for _ in 0..20 {
+            let counter: CounterProxy = both.client.export(tally.clone());
+            let call = both.shelf.use_now(counter, 1).start().await.expect("it is sent");
+            drop(call);
+            drop(both.shelf.make().start().await.expect("it is sent"));
+        }
+        both.shelf.forget().await.expect("a call that says what is finished");
+        until(scheme, || {
+            both.client.references().is_empty() && both.server.node().references().is_empty()
+        })
+        .await;
+        until(scheme, || Arc::strong_count(&tally) == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn six_calls_through_a_reference_begin_in_order() {
+    let both = both("tcp").await;
+    let counter = both.shelf.make().await.expect("a counter");
+    let mut calls = Vec::new();
+    for _ in 0..6 {
+        calls.push(counter.add(1).start().await.expect("it is sent"));
+    }
+    let mut seen = Vec::new();
+    for call in calls {
+        seen.push(call.await.expect("it is answered"));
+    }
+    assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn one_session_cannot_call_what_another_was_handed() {
+    let both = both("tcp").await;
+    let counter = both.shelf.make().await.expect("a counter");
+    assert_eq!(counter.add(1).await.expect("who was handed it can"), 1);
+    let stranger = Node::builder().build();
+    for id in 0..64_u64 {
+        let url = both.server.url(&format!("farcall/ref/{id:x}"));
+        let found: Result<CounterProxy, _> = stranger.lookup(url).await;
+        assert!(matches!(found, Err(CallError::NoSuchObject(_))));
+    }
+}
+
+#[tokio::test]
+async fn as_many_objects_are_passed_to_a_peer_as_the_limit_says() {
+    let both = both_with("tcp", Limits { exports: 3, ..limits() }).await;
+    let all: Vec<CounterProxy> = (0..4).map(|_| both.client.export(Tally::default())).collect();
+    let three = all[..3].iter().cloned().map(Some).collect();
+    assert_eq!(both.shelf.use_all(Shape::Many(three)).await.expect("three are allowed"), 3);
+    let four = all.into_iter().map(Some).collect();
+    let error = both.shelf.use_all(Shape::Many(four)).await.expect_err("one too many");
+    assert!(matches!(error, CallError::NotEncoded { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_passed_and_given_back_takes_no_memory() {
+    let both = both("tcp").await;
+    let tally = Arc::new(Tally::default());
+    for _ in 0..200 {
+        let counters: Vec<_> = (0..100).map(|_| Some(both.client.export(tally.clone()))).collect();
+        assert_eq!(both.shelf.take_all(Shape::Many(counters)).await.expect("taken"), 100);
+    }
+    until("all are given back", || both.client.references().is_empty()).await;
+    until("all are dropped", || Arc::strong_count(&tally) == 1).await;
 }

@@ -51,7 +51,9 @@ async fn forward(target: Arc<Target>, position: usize, arguments: &Bytes, body: 
         return Reply::failed(FailureCode::BadArguments, &text, body);
     }
     let method = &target.descriptor().methods[position];
-    let timeout = context::Context::current().ok().and_then(|context| context.deadline_left());
+    // The caller is to hear what became of it before it gives up.
+    let left = context::Context::current().ok().and_then(|context| context.deadline_left());
+    let timeout = left.map(|left| left - left / PART_FOR_THE_WAY_BACK);
     let handle = match target.handle() {
         Ok(handle) => handle,
         Err(error) => return failed(&error, body),
@@ -147,5 +149,7 @@ fn failed(error: &CallError, body: Vec<u8>) -> Reply {
     )
 }
 
+/// So much of a call's time is kept for telling its caller.
+const PART_FOR_THE_WAY_BACK: u32 = 8;
 /// How often one poll offers a call to a link that says that it has room and then has none.
 const OFFERS: usize = 4;

@@ -140,9 +140,7 @@ impl Desk {
         let room = std::mem::take(&mut self.rooms[place(call)]);
         let future = object.dispatch(method.id, arguments, reply, room);
         let passed = self.passed.take();
-        if let Some(passed) = &passed
-            && !cfg_canary!("arguments_are_given_back_at_once")
-        {
+        if let Some(passed) = &passed {
             let held = Box::new(passed.received.clone());
             kept.get_or_insert_default().entry(call.seq).or_default().push(held);
         }

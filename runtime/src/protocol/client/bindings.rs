@@ -147,12 +147,12 @@ impl<W> Client<W> {
         for index in 0..self.bindings.len() {
             let state = &mut self.bindings[index].state;
             match state {
-                State::Free { asked } => {
-                    // Nothing comes on the new link of what was asked on another.
-                    if std::mem::take(asked) {
-                        self.free_handles.push_back(index as Handle);
-                    }
+                // Nothing comes on the new link of what was asked on another.
+                State::Free { asked } if *asked => {
+                    *asked = false;
+                    self.free_handles.push_back(index as Handle);
                 }
+                State::Free { .. } => {}
                 State::Asked => *state = State::Unasked,
                 _ if new_session => *state = State::Unasked,
                 _ => {}

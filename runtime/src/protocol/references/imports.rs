@@ -32,13 +32,7 @@ impl Imports {
             return false;
         }
         let import = self.entries.entry(record.id).or_default();
-        let mut mark = record.mark;
-        if cfg_canary!("repeats_count_again") {
-            while import.marks.contains(mark) {
-                mark += 1;
-            }
-        }
-        import.marks.insert(mark);
+        import.marks.insert(record.mark);
         import.held += 1;
         true
     }
