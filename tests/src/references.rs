@@ -227,7 +227,7 @@ impl Drop for Coin {
 /// The room's object.
 struct Hall {
     node: Node,
-    kept: Arc<Mutex<BTreeMap<u64, TokenProxy>>>,
+    kept: Kept,
     truth: Shared,
     made: Arc<Mutex<u64>>,
 }
@@ -305,6 +305,9 @@ fn judge(
     }
 }
 
+/// What a room keeps.
+type Kept = Arc<Mutex<BTreeMap<u64, TokenProxy>>>;
+
 /// What all tasks of a run share.
 #[derive(Clone)]
 struct Scene {
@@ -313,7 +316,7 @@ struct Scene {
     guests: u64,
     crashes: bool,
     made: Arc<Mutex<u64>>,
-    room: Arc<Mutex<Arc<Mutex<BTreeMap<u64, TokenProxy>>>>>,
+    room: Arc<Mutex<Kept>>,
     /// The node of the room's present life.
     node: Arc<Mutex<Option<Node>>>,
 }

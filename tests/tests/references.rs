@@ -364,7 +364,7 @@ mod served {
     }
 
     /// Takes nothing.
-    pub struct Taker;
+    pub(crate) struct Taker;
 
     #[remote]
     impl Confused for Taker {
