@@ -5,7 +5,7 @@
 //! moment to behind the other, so that an object that goes too early is seen, and one that stays for ever too (I11). Used by
 //! the test `simulation_references`, and with planted bugs by `canaries`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +104,9 @@ struct Truth {
     holds: BTreeMap<(u64, Holder), Stamp>,
     /// How often the session of each guest was lost.
     lost: BTreeMap<u64, u64>,
+    /// Guests whose session will not live, and whose next has not begun. A repeat of a lost datagram crosses a partition, so
+    /// that something may still come in the session that dies.
+    between: BTreeSet<u64>,
     /// How often which process was started.
     lives: BTreeMap<Process, u64>,
     /// Tokens that went while a call had them, and when: a call may have ended at that moment.
@@ -140,8 +143,9 @@ impl Truth {
         (guest, self.lost.get(&guest).copied().unwrap_or(0))
     }
 
+    /// Whether what came then came in a session that lives.
     fn is_current(&self, stamp: Stamp) -> bool {
-        self.stamp(stamp.0) == stamp
+        self.stamp(stamp.0) == stamp && !self.between.contains(&stamp.0)
     }
 
     fn is_alive(&self, (process, life): (Process, u64)) -> bool {
@@ -163,15 +167,26 @@ impl Truth {
     }
 
     fn holders(&self, number: u64) -> Vec<Holder> {
-        let of =
-            self.holds.iter().filter(|((of, _), stamp)| *of == number && self.is_current(**stamp));
-        of.map(|((_, holder), _)| *holder).collect()
+        let holds = |holder: Holder, stamp: Stamp| match holder {
+            // An unfinished call holds its arguments, whether or not the session lives.
+            Holder::Call(_) => self.stamp(stamp.0) == stamp,
+            Holder::Kept(_) => self.is_current(stamp),
+        };
+        let of = self.holds.iter().filter(|((of, _), _)| *of == number);
+        of.filter(|((_, holder), stamp)| holds(*holder, **stamp)).map(|((_, of), _)| *of).collect()
     }
 
-    /// The session of a guest is gone, as all know.
+    /// The session of a guest will not live: from now on, what was held through it may go.
     fn lose(&mut self, guest: u64) {
         *self.lost.entry(guest).or_default() += 1;
+        self.between.insert(guest);
         self.tally.lost += 1;
+    }
+
+    /// It is gone, as all know.
+    fn begin_anew(&mut self, guest: u64) {
+        *self.lost.entry(guest).or_default() += 1;
+        self.between.remove(&guest);
     }
 
     fn dropped(&mut self, number: u64) {
@@ -405,7 +420,7 @@ impl Scene {
                     world.partition("room", &host);
                     lock(&self.truth).lose(guest);
                     tokio::time::sleep(TTL * 3).await;
-                    lock(&self.truth).lose(guest);
+                    lock(&self.truth).begin_anew(guest);
                     world.heal();
                 }
                 4 if self.crashes => {
@@ -419,7 +434,7 @@ impl Scene {
                     tokio::time::sleep(world.time_up_to(Duration::from_millis(300))).await;
                     self.open().await;
                     let mut truth = lock(&self.truth);
-                    (0..self.guests).for_each(|guest| truth.lose(guest));
+                    (0..self.guests).for_each(|guest| truth.begin_anew(guest));
                 }
                 _ => {}
             }

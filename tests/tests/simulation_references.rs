@@ -8,7 +8,7 @@ use farcall::sim::seeds;
 use farcall_tests::references::{Tally, run};
 
 #[test]
-fn what_is_held_stays_and_all_else_goes_over_four_thousand_seeds() {
+fn what_is_held_stays_and_all_else_goes_over_two_thousand_seeds() {
     let mut sum = Tally::default();
     let all = seeds(0..SEEDS);
     let count = all.end - all.start;
@@ -62,5 +62,6 @@ fn a_seed_does_the_same_twice() {
     }
 }
 
-const SEEDS: u64 = 4_000;
+/// A seed takes some 27 ms of processor time in a build for tests: these are a minute of it, half of that on two cores.
+const SEEDS: u64 = 2_000;
 const REPEATED: u64 = 40;
