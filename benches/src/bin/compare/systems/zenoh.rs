@@ -51,14 +51,18 @@ fn echo(query: &Query) -> ZBytes {
     query.payload().expect("bytes").clone()
 }
 
-/// A session without scouting.
-async fn open(connect: &str, listen: &str) -> Session {
+/// A session without scouting, with at most one address on either side.
+async fn open(connect: Option<&str>, listen: Option<&str>) -> Session {
+    let list = |address: Option<&str>| match address {
+        Some(address) => format!(r#"["tcp/{address}"]"#),
+        None => "[]".to_owned(),
+    };
     let mut config = Config::default();
     for (key, value) in [
         ("mode", r#""peer""#),
         ("scouting/multicast/enabled", "false"),
-        ("connect/endpoints", connect),
-        ("listen/endpoints", listen),
+        ("connect/endpoints", &list(connect)),
+        ("listen/endpoints", &list(listen)),
     ] {
         config.insert_json5(key, value).expect("a setting");
     }
@@ -73,8 +77,8 @@ impl System for Zenoh {
     async fn serve() -> String {
         // It cannot tell which port it was given.
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let address = format!(r#"["tcp/{}"]"#, port.expect("a port"));
-        let session = open("[]", &address).await;
+        let address = port.expect("a port").to_string();
+        let session = open(None, Some(&address)).await;
         for (key, answer) in [(ADD, add as fn(&Query) -> ZBytes), (ECHO, echo)] {
             let answers = session.declare_queryable(key).callback(move |query| {
                 query.reply(key, answer(&query)).wait().expect("a session");
@@ -86,7 +90,7 @@ impl System for Zenoh {
     }
 
     async fn connect(address: String) -> Session {
-        let session = open(&address, "[]").await;
+        let session = open(Some(&address), None).await;
         for _ in 0..LOOKS {
             if query(&session, ECHO, &[1][..]).await.is_some() {
                 break;
