@@ -42,11 +42,15 @@ pub(crate) trait Network: Send + Sync {
     -> Binding<'a>;
 
     /// A socket on which what is sent to a group arrives: a multicast group, or a broadcast address. Several on one host
-    /// each get a copy.
-    fn join(&self, group: SocketAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>>;
+    /// each get a copy. A network need not have groups.
+    fn join(&self, _group: SocketAddr, _reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        Err(no_such_kind())
+    }
 
     /// A socket that sends to groups, and hears who answers it; at `from`, which may leave the choice to the system.
-    fn ask(&self, from: IpAddr, reach: Reach) -> io::Result<Box<dyn GroupSocket>>;
+    fn ask(&self, _from: IpAddr, _reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
+        Err(no_such_kind())
+    }
 }
 
 /// A stream that is being made.

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
@@ -16,9 +15,7 @@ use crate::driver::serving::{self, Scope};
 use crate::driver::session::Cell;
 use crate::id::NodeId;
 use crate::limits::Limits;
-use crate::transport::{
-    Binding, Connecting, GroupSocket, Network, Opening, Reach, Side, Stream, no_such_kind,
-};
+use crate::transport::{Binding, Connecting, Network, Opening, Side, Stream, no_such_kind};
 
 /// Stands for a node where there is none.
 pub(in crate::driver) fn nobody() -> Weak<dyn Home> {
@@ -71,14 +68,6 @@ impl Network for Loop {
     fn datagrams<'a>(&'a self, _: &'a Address, _: Side, _: &'a Limits) -> Binding<'a> {
         Box::pin(async { Err(no_such_kind()) })
     }
-
-    fn join(&self, _group: SocketAddr, _reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
-        Err(no_such_kind())
-    }
-
-    fn ask(&self, _from: IpAddr, _reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
-        Err(no_such_kind())
-    }
 }
 
 /// The network of calls back: one stream inside the link that the session has.
@@ -112,14 +101,6 @@ impl Network for Inside {
 
     fn datagrams<'a>(&'a self, _: &'a Address, _: Side, _: &'a Limits) -> Binding<'a> {
         Box::pin(async { Err(no_such_kind()) })
-    }
-
-    fn join(&self, _group: SocketAddr, _reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
-        Err(no_such_kind())
-    }
-
-    fn ask(&self, _from: IpAddr, _reach: Reach) -> io::Result<Box<dyn GroupSocket>> {
-        Err(no_such_kind())
     }
 }
 
