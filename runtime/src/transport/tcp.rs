@@ -21,9 +21,17 @@ pub(super) async fn connect(place: &HostPort) -> io::Result<Stream> {
 }
 
 /// A call waits for nothing: small writes leave at once, and what is ready together leaves together. Nor does it wait
-/// behind the megabytes of large messages that a kernel is ready to hold before it can send them.
+/// behind the megabytes of large messages that a kernel is ready to hold before it can send them, or before they are read
+/// where the peer is on the same machine: there is no long path to be filled, and what stays in a processor's cache is
+/// faster, too.
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
+        && local.ip() == peer.ip()
+    {
+        // The kernel's own choice is slower, and no less right.
+        let _ = socket2::SockRef::from(stream).set_send_buffer_size(LOCAL_BUFFER);
+    }
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         // What the kernel does not know it does without.
@@ -75,10 +83,37 @@ impl Listener for Tcp {
 /// speed of a long path does not depend on this.
 const UNSENT: u32 = 128 << 10;
 
+/// Bytes of a send buffer to a peer on the same machine. Linux doubles it, for what it needs besides; below that of one
+/// segment of 64 KiB, each would wait for an acknowledgement that the peer delays by 40 ms.
+const LOCAL_BUFFER: usize = 96 << 10;
+
 /// A number needs no resolver.
 fn host(place: &HostPort) -> Result<SocketAddr, (&str, u16)> {
     match &place.host {
         Host::Ip(number) => Ok(SocketAddr::new(*number, place.port)),
         Host::Name(name) => Err((name, place.port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Room of what is sent, as the kernel says it.
+    fn send_buffer(stream: &TcpStream) -> usize {
+        socket2::SockRef::from(stream).send_buffer_size().expect("a socket")
+    }
+
+    #[tokio::test]
+    async fn to_the_same_machine_the_kernel_holds_little_on_both_sides() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("connected");
+        let (server, _) = listener.accept().await.expect("accepted");
+        for stream in [&client, &server] {
+            assert!(send_buffer(stream) > 2 * LOCAL_BUFFER, "it would prove nothing");
+            tune(stream).expect("tuned");
+            assert!(send_buffer(stream) <= 2 * LOCAL_BUFFER);
+        }
     }
 }
