@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Dispatch, Reply, Room};
 use crate::id::{Boot, CallId, NodeId, SessionId};
+use crate::time::Time;
 use crate::wire::payload::passed::{Incoming, with_incoming};
 pub(crate) use flag::Flag;
 
@@ -74,6 +75,8 @@ pub(crate) struct SessionContext {
     pub(crate) caller: Caller,
     pub(crate) boot: Boot,
     pub(crate) session: SessionId,
+    /// When the clock began that says when the session's calls end.
+    pub(crate) began: Instant,
     /// Weak, so that a context that the user keeps keeps no session.
     pub(crate) cancel: Weak<dyn CancelSource>,
 }
@@ -84,7 +87,8 @@ pub(crate) struct CallContext {
     pub(crate) seq: u64,
     pub(crate) attempt: u32,
     pub(crate) method: &'static MethodDescriptor,
-    pub(crate) deadline: Option<Instant>,
+    /// After the start of the session's clock; few handlers ask for it.
+    pub(crate) deadline: Option<Time>,
 }
 
 /// Where a handler's wish to hear of cancellation goes. The server's driver implements it.
@@ -165,8 +169,14 @@ impl Context {
     /// deadline.
     #[must_use]
     pub fn deadline_left(&self) -> Option<Duration> {
-        let deadline = self.call.deadline?;
+        let deadline = self.deadline()?;
         Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// When the caller gives up; nothing, too, for what no clock will reach.
+    fn deadline(&self) -> Option<Instant> {
+        let after = Duration::from_nanos(self.call.deadline?.as_nanos());
+        self.session.began.checked_add(after)
     }
 
     /// What tells that nobody waits for the result any more.
@@ -176,7 +186,7 @@ impl Context {
             Some(source) => source.subscribe(self.call.seq),
             None => Arc::new(Flag::raised()),
         };
-        Cancellation { flag, deadline: self.call.deadline }
+        Cancellation { flag, deadline: self.deadline() }
     }
 
     /// Runs a future with this context, so that [`Context::current`] works in it wherever it runs.
@@ -385,12 +395,15 @@ mod tests {
 
     fn context(seq: u64, source: &Arc<OneFlag>, deadline: Option<Instant>) -> Context {
         let cancel: Weak<OneFlag> = Arc::downgrade(source);
+        let began = Instant::now();
         let session = SessionContext {
             caller: Caller::new(NodeId(uuid::Uuid::nil()), "127.0.0.1:1".into(), None),
             boot: Boot(1),
             session: SessionId(2),
+            began,
             cancel,
         };
+        let deadline = deadline.map(|deadline| Time::ZERO + (deadline - began));
         let call = CallContext { seq, attempt: 1, method: &METHOD, deadline };
         Context::new(Arc::new(session), call)
     }

@@ -6,16 +6,19 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use serde::Deserialize;
 
 use crate::descriptor::Descriptor;
 use crate::error::FailureCode;
 use crate::id::MethodId;
 use crate::wire::body::Shared;
+use crate::wire::payload::{self, DecodeError};
 
 /// A remote interface: implemented by `#[remote]` for `dyn Trait`, never by hand.
 pub trait Interface: Send + Sync + 'static {
@@ -28,18 +31,12 @@ pub trait Interface: Send + Sync + 'static {
     /// Name and methods of the interface.
     const DESCRIPTOR: &'static Descriptor;
 
-    /// Decodes the arguments, runs the method on the object and encodes what it returns into `reply`. The future is put
-    /// into `room`.
+    /// Decodes the arguments, runs the method on the object and encodes what it returns into the memory that comes with
+    /// them. The future is put into `room`.
     ///
     /// The future fails only by the [`Reply`] that it returns; a panic of the method passes through it.
     #[doc(hidden)]
-    fn dispatch(
-        object: Arc<Self>,
-        method: MethodId,
-        arguments: Bytes,
-        reply: Vec<u8>,
-        room: Room,
-    ) -> Dispatch;
+    fn dispatch(object: Arc<Self>, method: MethodId, arguments: Arguments, room: Room) -> Dispatch;
 }
 
 /// A type that `#[remote] impl Trait for Type` made callable as `I`, which is `dyn Trait`.
@@ -56,6 +53,67 @@ pub trait Object<I: ?Sized + Interface>: Send + Sync + 'static {
     note = "`#[remote]` on the trait makes its methods fallible; `#[remote]` on the impl keeps the two alike"
 )]
 pub trait Implements<Marker> {}
+
+/// The encoded arguments of a call, and memory for its reply: the same memory, where they are short.
+#[doc(hidden)]
+#[derive(Debug, Default)]
+pub struct Arguments {
+    memory: Vec<u8>,
+    /// Arguments that share the bytes that they came in; else they are in the memory.
+    shared: Option<Bytes>,
+}
+
+impl Arguments {
+    /// A copy in `memory`, which costs less than to share a few bytes.
+    #[inline]
+    pub(crate) fn copied(arguments: &[u8], mut memory: Vec<u8>) -> Arguments {
+        memory.clear();
+        memory.extend_from_slice(arguments);
+        Arguments { memory, shared: None }
+    }
+
+    /// Arguments of a test.
+    #[must_use]
+    pub fn of(arguments: &[u8]) -> Arguments {
+        Arguments::copied(arguments, Vec::new())
+    }
+
+    /// Arguments that are kept as they are, and `memory` for the reply.
+    #[inline]
+    pub(crate) fn shared(arguments: Bytes, memory: Vec<u8>) -> Arguments {
+        Arguments { memory, shared: Some(arguments) }
+    }
+
+    /// Decodes the arguments: long runs of bytes that are wanted shared are shared, if these are.
+    ///
+    /// # Errors
+    /// As [`payload::decode`].
+    #[inline]
+    pub fn decode_shared<'de, T: Deserialize<'de>>(&'de self) -> Result<T, DecodeError> {
+        match &self.shared {
+            Some(bytes) => payload::decode_shared(bytes),
+            None => payload::decode(&self.memory),
+        }
+    }
+
+    /// The memory, empty, for the reply: the arguments are not needed any more.
+    #[inline]
+    #[must_use]
+    pub fn into_memory(self) -> Vec<u8> {
+        let mut memory = self.memory;
+        memory.clear();
+        memory
+    }
+}
+
+impl Deref for Arguments {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.shared.as_deref().unwrap_or(&self.memory)
+    }
+}
 
 /// A dispatched call: resolves to the reply when the method has returned.
 #[doc(hidden)]
@@ -163,6 +221,9 @@ impl Reply {
 
 /// Longest text, in bytes, that explains a failure to the caller.
 pub(crate) const MAX_FAILURE_TEXT: usize = 512;
+
+/// Arguments of up to so many bytes are copied for their call; longer ones share what they came in.
+pub(crate) const COPIED_ARGUMENTS: usize = 1024;
 
 /// Largest future, in bytes, whose memory a connection keeps for the next call of its method.
 const KEPT_FUTURE: usize = 1024;

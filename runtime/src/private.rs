@@ -14,13 +14,12 @@ pub use std::time::Duration;
 pub use std::vec::Vec;
 
 pub use crate::call::Remote;
-pub use crate::dispatch::{Dispatch, Reply, Room, Status};
+pub use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
 pub use crate::group::Members;
 pub use crate::id::MethodId;
 pub use crate::reference::{deserialize_reference, serialize_reference};
 pub use crate::wire::payload::{
     AsBytes, AsShared, Beside, CowStr, DecodeError, EncodeError, decode, decode_bytes, decode_run,
-    decode_shared,
 };
 
 use crate::call::Call;
@@ -58,13 +57,13 @@ where
     GroupCall::new(members, method, arguments, decode)
 }
 
-/// What a method returned, encoded.
-pub fn answer<T, E, Kind>(result: Result<T, CallError<E>>, mut reply: Vec<u8>) -> Reply
+/// What a method returned, encoded into the memory of its arguments.
+pub fn answer<T, E, Kind>(result: Result<T, CallError<E>>, arguments: Arguments) -> Reply
 where
     T: Serialize,
     E: MethodFailure<Kind>,
 {
-    reply.clear();
+    let mut reply = arguments.into_memory();
     let (status, encoded) = match result {
         Ok(value) => (Status::Ok, encode_shared(&value, &mut reply)),
         Err(CallError::Method(error)) => (Status::MethodError, error.encode(&mut reply)),
@@ -101,14 +100,15 @@ fn passing(
 }
 
 /// The answer to arguments that do not decode.
-pub fn bad_arguments(error: DecodeError, reply: Vec<u8>) -> Reply {
-    Reply::failed(FailureCode::BadArguments, &error, reply)
+pub fn bad_arguments(error: DecodeError, arguments: Arguments) -> Reply {
+    Reply::failed(FailureCode::BadArguments, &error, arguments.into_memory())
 }
 
 /// The answer to a method that the interface does not have.
-pub fn no_such_method(reply: Vec<u8>, room: Room) -> Dispatch {
+pub fn no_such_method(arguments: Arguments, room: Room) -> Dispatch {
     let text = "the object's interface has no method with this name and signature";
-    room.put(ready(Reply::failed(FailureCode::NoSuchMethod, &text, reply)))
+    let memory = arguments.into_memory();
+    room.put(ready(Reply::failed(FailureCode::NoSuchMethod, &text, memory)))
 }
 
 /// What a handler of the longer form returned: a failure that is not the method's own error is that
@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn results_and_errors_are_answers() {
-        let reply = answer::<u8, Infallible, _>(Ok(7), vec![1, 2]);
+        let reply = answer::<u8, Infallible, _>(Ok(7), Arguments::of(&[1, 2]));
         assert_eq!((reply.status, &*reply.body), (Status::Ok, &[7][..]));
-        let reply = answer::<u8, u8, _>(Err(CallError::Method(9)), Vec::new());
+        let reply = answer::<u8, u8, _>(Err(CallError::Method(9)), Arguments::default());
         assert_eq!((reply.status, &*reply.body), (Status::MethodError, &[9][..]));
     }
 
@@ -202,7 +202,7 @@ mod tests {
         let nested = CallError::Closed { execution: Execution::NotExecuted };
         let outer = within::<(), u8>(Err(nested)).expect_err("a failure");
         assert_eq!(outer.execution(), Execution::Executed);
-        let reply = answer(Err::<(), _>(outer), Vec::new());
+        let reply = answer(Err::<(), _>(outer), Arguments::default());
         assert_eq!(reply.status, Status::Failed(FailureCode::FailedWithin));
         assert_eq!(text(&reply), "this node was shut down; it did not run");
     }

@@ -31,6 +31,11 @@ impl Time {
         Time(self.0.saturating_sub(nanoseconds))
     }
 
+    /// So many nanoseconds after this; saturates at [`Time::NEVER`].
+    pub(crate) const fn after_nanos(self, nanoseconds: u64) -> Time {
+        Time(self.0.saturating_add(nanoseconds))
+    }
+
     /// As long after `start` as this is after zero.
     pub(crate) const fn counted_from(self, start: Time) -> Time {
         Time(self.0.saturating_add(start.0))

@@ -128,9 +128,9 @@ async fn dispatched(method: &str, arguments: &'static [u8]) -> Vec<u8> {
     let object: Arc<dyn Account> = Object::into_interface(Arc::new(Memory::default()));
     let methods = <dyn Account>::DESCRIPTOR.methods;
     let id = methods.iter().find(|described| described.name == method).expect("it is there").id;
-    let arguments = farcall::__private::Bytes::from_static(arguments);
+    let arguments = farcall::__private::Arguments::of(arguments);
     let room = farcall::__private::Room::default();
-    let mut call = <dyn Account>::dispatch(object, id, arguments, Vec::new(), room);
+    let mut call = <dyn Account>::dispatch(object, id, arguments, room);
     std::future::poll_fn(|cx| call.as_mut().poll(cx)).await.body
 }
 

@@ -1,8 +1,8 @@
 //! The interface's descriptor, and the table from a method's id to code that decodes, runs and
 //! encodes.
 //!
-//! What a handler borrows is decoded in place from the received frame, which the generated future
-//! owns.
+//! What a handler borrows is decoded in place from the arguments, which the generated future owns; the reply takes their
+//! place.
 
 use std::time::Duration;
 
@@ -56,13 +56,12 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
             fn dispatch(
                 object: #root::__private::Arc<Self>,
                 method: #root::__private::MethodId,
-                arguments: #root::__private::Bytes,
-                reply: #root::__private::Vec<u8>,
+                arguments: #root::__private::Arguments,
                 room: #root::__private::Room,
             ) -> #root::__private::Dispatch {
                 match method.0 {
                     #(#arms)*
-                    _ => #root::__private::no_such_method(reply, room),
+                    _ => #root::__private::no_such_method(arguments, room),
                 }
             }
         }
@@ -133,14 +132,18 @@ fn arm(interface: &Interface, method: &Method) -> TokenStream {
     }
     let shares =
         signature.arguments.iter().any(|argument| Passing::of(&argument.ty).is_received_shared());
-    let decode = Ident::new(if shares { "decode_shared" } else { "decode" }, Span::mixed_site());
+    let decoded = if shares {
+        quote_spanned!(Span::mixed_site()=> arguments.decode_shared::<#types>())
+    } else {
+        quote_spanned!(Span::mixed_site()=> #root::__private::decode::<#types>(&arguments))
+    };
     quote_spanned! {Span::mixed_site()=>
         #(#conditions)*
         #deprecated
         #id => room.put(async move {
-            match #root::__private::#decode::<#types>(&arguments) {
-                ::core::result::Result::Ok((#(#names,)*)) => #answer(#result, reply),
-                ::core::result::Result::Err(error) => #root::__private::bad_arguments(error, reply),
+            match #decoded {
+                ::core::result::Result::Ok((#(#names,)*)) => #answer(#result, arguments),
+                ::core::result::Result::Err(error) => #root::__private::bad_arguments(error, arguments),
             }
         }),
     }

@@ -252,8 +252,7 @@ impl far::Interface for dyn Shop {
     fn dispatch(
         object: far::__private::Arc<Self>,
         method: far::__private::MethodId,
-        arguments: far::__private::Bytes,
-        reply: far::__private::Vec<u8>,
+        arguments: far::__private::Arguments,
         room: far::__private::Room,
     ) -> far::__private::Dispatch {
         match method.0 {
@@ -277,11 +276,11 @@ impl far::Interface for dyn Shop {
                                     )
                                     .await
                                     .map(far::__private::AsShared::from),
-                                reply,
+                                arguments,
                             )
                         }
                         ::core::result::Result::Err(error) => {
-                            far::__private::bad_arguments(error, reply)
+                            far::__private::bad_arguments(error, arguments)
                         }
                     }
                 })
@@ -295,16 +294,16 @@ impl far::Interface for dyn Shop {
                         ::core::result::Result::Ok((_lines,)) => {
                             far::__private::answer(
                                 <dyn Shop as Shop>::note(&*object, &_lines).await,
-                                reply,
+                                arguments,
                             )
                         }
                         ::core::result::Result::Err(error) => {
-                            far::__private::bad_arguments(error, reply)
+                            far::__private::bad_arguments(error, arguments)
                         }
                     }
                 })
             }
-            _ => far::__private::no_such_method(reply, room),
+            _ => far::__private::no_such_method(arguments, room),
         }
     }
 }

@@ -146,8 +146,7 @@ impl ::farcall::Interface for dyn Account {
     fn dispatch(
         object: ::farcall::__private::Arc<Self>,
         method: ::farcall::__private::MethodId,
-        arguments: ::farcall::__private::Bytes,
-        reply: ::farcall::__private::Vec<u8>,
+        arguments: ::farcall::__private::Arguments,
         room: ::farcall::__private::Room,
     ) -> ::farcall::__private::Dispatch {
         match method.0 {
@@ -157,16 +156,16 @@ impl ::farcall::Interface for dyn Account {
                         ::core::result::Result::Ok((cents,)) => {
                             ::farcall::__private::answer(
                                 <dyn Account as Account>::deposit(&*object, cents).await,
-                                reply,
+                                arguments,
                             )
                         }
                         ::core::result::Result::Err(error) => {
-                            ::farcall::__private::bad_arguments(error, reply)
+                            ::farcall::__private::bad_arguments(error, arguments)
                         }
                     }
                 })
             }
-            _ => ::farcall::__private::no_such_method(reply, room),
+            _ => ::farcall::__private::no_such_method(arguments, room),
         }
     }
 }

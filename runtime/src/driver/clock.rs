@@ -18,6 +18,11 @@ impl Clock {
         Clock { start: Instant::now() }
     }
 
+    /// When it started.
+    pub(crate) fn began(&self) -> Instant {
+        self.start
+    }
+
     /// Now.
     #[inline]
     pub(crate) fn now(&self) -> Time {

@@ -27,6 +27,7 @@ use super::output::Output;
 use super::server::Server;
 use super::session::CellState;
 use super::timer::Timer;
+use crate::dispatch::COPIED_ARGUMENTS;
 use crate::id::Seq;
 use crate::protocol::assembly::{Assembled, Assembly, AssemblyLimits};
 use crate::protocol::client::Violation;
@@ -294,7 +295,7 @@ impl Serving {
         }
     }
 
-    /// Handles the frame from `start` to `end`. The arguments of a call share the bytes that it came in with others.
+    /// Handles the frame from `start` to `end`. Long arguments of a call share the bytes that it came in with others.
     #[inline]
     fn handle_frame(
         &mut self,
@@ -307,8 +308,9 @@ impl Serving {
     ) -> io::Result<()> {
         let frame = &bytes[start..end];
         if let Some(Ok(call)) = decode_call(frame) {
-            let arguments = bytes.slice(end - call.arguments.len()..end);
-            let handled = self.desk.handle_call(cx, now, wait, &call, arguments);
+            let length = call.arguments.len();
+            let shared = (length > COPIED_ARGUMENTS).then(|| bytes.slice(end - length..end));
+            let handled = self.desk.handle_call(cx, now, wait, &call, shared);
             return handled.map_err(|Violation(what)| self.broken(&what));
         }
         self.desk.settle(now);

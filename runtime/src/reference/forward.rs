@@ -4,11 +4,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-
 use crate::call::{Remote, Target};
 use crate::context;
-use crate::dispatch::{Dispatch, Reply, Room, Status};
+use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
 use crate::driver::link::{CallKey, StartCall, StartError, Waiting};
 use crate::driver::references::Home;
 use crate::driver::references::object::Exported;
@@ -28,27 +26,31 @@ pub(super) fn exported(remote: &Remote, home: &Arc<dyn Home>) -> Arc<Exported> {
 }
 
 impl Dispatcher for Forwarder {
-    fn dispatch(&self, method: MethodId, arguments: Bytes, reply: Vec<u8>, room: Room) -> Dispatch {
+    fn dispatch(&self, method: MethodId, arguments: Arguments, room: Room) -> Dispatch {
         let target = self.0.target().clone();
         room.put(async move {
             let descriptor = target.descriptor();
             let Some(position) = descriptor.methods.iter().position(|one| one.id == method) else {
-                return Reply::failed(FailureCode::NoSuchMethod, &"no such method", reply);
+                return Reply::failed(
+                    FailureCode::NoSuchMethod,
+                    &"no such method",
+                    arguments.into_memory(),
+                );
             };
             // An exactly-once call is its caller's and its server's: nobody in between can make it.
             if descriptor.methods[position].semantics == Semantics::ExactlyOnce {
                 let text = "an exactly-once call is not passed on; look its object up";
-                return Reply::failed(FailureCode::NoSuchMethod, &text, reply);
+                return Reply::failed(FailureCode::NoSuchMethod, &text, arguments.into_memory());
             }
-            forward(target, position, &arguments, reply).await
+            forward(target, position, arguments).await
         })
     }
 }
 
-async fn forward(target: Arc<Target>, position: usize, arguments: &Bytes, body: Vec<u8>) -> Reply {
-    if crate::wire::payload::passed::has_incoming(arguments) {
+async fn forward(target: Arc<Target>, position: usize, arguments: Arguments) -> Reply {
+    if crate::wire::payload::passed::has_incoming(&arguments) {
         let text = "references are not passed on through a third node";
-        return Reply::failed(FailureCode::BadArguments, &text, body);
+        return Reply::failed(FailureCode::BadArguments, &text, arguments.into_memory());
     }
     let method = &target.descriptor().methods[position];
     // The caller is to hear what became of it before it gives up.
@@ -56,7 +58,7 @@ async fn forward(target: Arc<Target>, position: usize, arguments: &Bytes, body: 
     let timeout = left.map(|left| left - left / PART_FOR_THE_WAY_BACK);
     let handle = match target.handle() {
         Ok(handle) => handle,
-        Err(error) => return failed(&error, body),
+        Err(error) => return failed(&error, arguments.into_memory()),
     };
     let call = StartCall {
         handle,
@@ -65,13 +67,14 @@ async fn forward(target: Arc<Target>, position: usize, arguments: &Bytes, body: 
         oneway: method.oneway,
         passes: false,
         timeout,
-        arguments,
+        arguments: &arguments,
         large: None,
         waiter: None,
     };
     let mut waiting = Waiting::default();
     let started = poll_fn(|cx| poll_start(&target, &call, &mut waiting, cx)).await;
     target.link().forget_waiting(&mut waiting);
+    let body = arguments.into_memory();
     let key = match started {
         Ok(key) => key,
         Err(error) => return failed(&error, body),

@@ -5,10 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-
 use crate::descriptor::Descriptor;
-use crate::dispatch::{Dispatch, Interface, Object, Room};
+use crate::dispatch::{Arguments, Dispatch, Interface, Object, Room};
 use crate::id::MethodId;
 
 /// What a name means, now and later. Sessions hold it for as long as they use the name.
@@ -31,8 +29,8 @@ pub(crate) struct Bound {
 
 /// An object whose interface is known at run time only.
 pub(crate) trait Dispatcher: Any + Send + Sync {
-    /// Decodes the arguments, runs the method and encodes what it returns into `reply`.
-    fn dispatch(&self, method: MethodId, arguments: Bytes, reply: Vec<u8>, room: Room) -> Dispatch;
+    /// Decodes the arguments, runs the method and encodes what it returns.
+    fn dispatch(&self, method: MethodId, arguments: Arguments, room: Room) -> Dispatch;
 }
 
 /// An object as its interface, behind [`Dispatcher`].
@@ -103,8 +101,8 @@ impl Bound {
 }
 
 impl<I: ?Sized + Interface> Dispatcher for Erased<I> {
-    fn dispatch(&self, method: MethodId, arguments: Bytes, reply: Vec<u8>, room: Room) -> Dispatch {
-        I::dispatch(Arc::clone(&self.0), method, arguments, reply, room)
+    fn dispatch(&self, method: MethodId, arguments: Arguments, room: Room) -> Dispatch {
+        I::dispatch(Arc::clone(&self.0), method, arguments, room)
     }
 }
 

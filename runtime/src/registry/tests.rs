@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::call::Remote;
-use crate::dispatch::{Dispatch, Reply, Room, Status};
+use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
 use crate::id::MethodId;
 use crate::proxy::Proxy;
 use crate::wire::payload;
@@ -54,14 +54,9 @@ impl Interface for dyn Greeter {
     type Marker = ();
     const DESCRIPTOR: &'static Descriptor = &GREETER;
 
-    fn dispatch(
-        object: Arc<Self>,
-        _: MethodId,
-        _: Bytes,
-        mut reply: Vec<u8>,
-        room: Room,
-    ) -> Dispatch {
+    fn dispatch(object: Arc<Self>, _: MethodId, arguments: Arguments, room: Room) -> Dispatch {
         room.put(async move {
+            let mut reply = arguments.into_memory();
             reply.push(object.greet());
             Reply { status: Status::Ok, body: reply, shared: None, held: None }
         })
@@ -85,7 +80,7 @@ fn registry() -> Registry {
 /// What a call to the slot's object answers now.
 fn answer(slot: &Slot) -> Option<u8> {
     let object = slot.current()?.object;
-    let mut call = object.dispatch(MethodId(0), Bytes::new(), Vec::new(), Room::default());
+    let mut call = object.dispatch(MethodId(0), Arguments::default(), Room::default());
     match call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
         std::task::Poll::Ready(reply) => reply.body.first().copied(),
         std::task::Poll::Pending => None,
@@ -273,9 +268,10 @@ fn the_registry_is_an_object_under_its_own_name() {
     let bound = slot.current().expect("bound by itself");
     assert_eq!(bound.interface.name, "RemoteRegistry");
     let ask = |method: &str, arguments: Bytes| {
+        let arguments = Arguments::shared(arguments, Vec::new());
         let methods = bound.interface.methods;
         let method = methods.iter().find(|one| one.name == method).expect("a method");
-        let mut call = bound.object.dispatch(method.id, arguments, Vec::new(), Room::default());
+        let mut call = bound.object.dispatch(method.id, arguments, Room::default());
         match call.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
             std::task::Poll::Ready(reply) => reply,
             std::task::Poll::Pending => panic!("the registry waits for nothing"),

@@ -102,7 +102,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
 /// # Errors
 /// As [`decode`].
 #[inline]
-pub fn decode_shared<'de, T: Deserialize<'de>>(bytes: &'de Bytes) -> Result<T, DecodeError> {
+pub(crate) fn decode_shared<'de, T: Deserialize<'de>>(bytes: &'de Bytes) -> Result<T, DecodeError> {
     if bytes.len() < SHARED {
         return decode(bytes);
     }

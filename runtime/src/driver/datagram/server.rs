@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::runtime::Handle;
 
 use super::Traffic;
@@ -63,8 +62,6 @@ struct Hall {
     injected: Arc<Injected>,
     timer: Timer,
     busy: BusyPoll,
-    /// Memory of the arguments of calls.
-    arguments: BytesMut,
     /// What was received, lost and rejected, and what of it the server counts already.
     traffic: Traffic,
     counted: Traffic,
@@ -104,7 +101,6 @@ impl Hall {
             injected,
             timer: Timer::new(server.clock),
             busy: BusyPoll::new(server.limits.busy_poll, server.clock.now()),
-            arguments: BytesMut::with_capacity(ARGUMENT_BYTES),
             traffic: Traffic::default(),
             counted: Traffic::default(),
             paused: Time::ZERO,
@@ -296,7 +292,7 @@ impl Hall {
     ) {
         self.touch(link);
         let Some(entry) = self.links.get_mut(&link) else { return };
-        if let Err(over) = entry.receive(cx, wait, turn, received, data, &mut self.arguments) {
+        if let Err(over) = entry.receive(cx, wait, turn, received, data) {
             self.finish(turn.now, link, &over);
         }
     }
@@ -414,5 +410,3 @@ impl Drop for Open {
 const READS_PER_POLL: usize = 4;
 /// Pause after a socket could not be read, since what fails at once fails again at once.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
-/// Memory in bytes that the arguments of small calls share.
-const ARGUMENT_BYTES: usize = 64 << 10;

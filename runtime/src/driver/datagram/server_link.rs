@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::outbox::Outbox;
 use crate::driver::serving::{Desk, Place, Turn, Wait, drop_held};
@@ -92,7 +92,7 @@ impl ServerLink {
         ClientTag::of(self.desk.cell.lock().session.client())
     }
 
-    /// Handles one datagram, which has waited. `arguments` is memory that calls share.
+    /// Handles one datagram, which has waited.
     pub(super) fn receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -100,7 +100,6 @@ impl ServerLink {
         turn: &mut Turn,
         received: &Received<'_>,
         data: &Data<'_>,
-        arguments: &mut BytesMut,
     ) -> Result<(), Over> {
         let now = turn.now;
         self.input = true;
@@ -110,7 +109,7 @@ impl ServerLink {
         if received.from == self.end.address() {
             self.local = received.local;
         }
-        let handled = self.handle_frames(cx, wait, turn, data, arguments);
+        let handled = self.handle_frames(cx, wait, turn, data);
         self.desk.settle(turn.now);
         handled?;
         self.end.datagram_handled();
@@ -124,20 +123,16 @@ impl ServerLink {
         wait: Wait,
         turn: &mut Turn,
         data: &Data<'_>,
-        arguments: &mut BytesMut,
     ) -> Result<(), Over> {
         for frame in frames(data.frames) {
             let now = turn.now;
             let frame = frame.map_err(|error| Over::from(Ended::from(error)))?;
             match self.channel(now, frame)? {
                 Taken::Here | Taken::PathResponse(_) => {}
-                Taken::Frame => {
-                    self.handle(cx, wait, now, frame, |bytes| share(bytes, arguments))?
-                }
+                Taken::Frame => self.handle(cx, wait, now, frame, None)?,
                 Taken::Message(message) => {
                     let message = Bytes::from(message);
-                    let part = |bytes: &[u8]| message.slice(message.len() - bytes.len()..);
-                    self.handle(cx, wait, now, &message, part)?;
+                    self.handle(cx, wait, now, &message, Some(&message))?;
                 }
                 Taken::Refused { seq, excess } => self.desk.refuse(now, seq, excess)?,
             }
@@ -162,6 +157,7 @@ impl ServerLink {
         Ok(taken?)
     }
 
+    /// Handles a frame that is complete; with a whole `message` its arguments are shared.
     #[inline]
     fn handle(
         &mut self,
@@ -169,16 +165,19 @@ impl ServerLink {
         wait: Wait,
         now: Time,
         frame: &[u8],
-        share: impl FnOnce(&[u8]) -> Bytes,
+        message: Option<&Bytes>,
     ) -> Result<(), Over> {
+        let shared = |arguments: &[u8]| {
+            message.map(|message| message.slice(message.len() - arguments.len()..))
+        };
         if let Some(Ok(call)) = decode_call(frame) {
-            let arguments = share(call.arguments);
-            return Ok(self.desk.handle_call(cx, now, wait, &call, arguments)?);
+            return Ok(self.desk.handle_call(cx, now, wait, &call, shared(call.arguments))?);
         }
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),
             Frame::Call(call) => {
-                let arguments = share(call.arguments);
+                let arguments = shared(call.arguments)
+                    .unwrap_or_else(|| Bytes::copy_from_slice(call.arguments));
                 Ok(self.desk.handle_passing(cx, now, wait, &call, arguments)?)
             }
             frame => Ok(self.desk.handle(now, frame)?),
@@ -270,13 +269,6 @@ impl Drop for ServerLink {
     fn drop(&mut self) {
         self.desk.detach();
     }
-}
-
-/// Shared bytes with this content, in memory that is used again when nobody has a part of it any more.
-#[inline]
-fn share(bytes: &[u8], memory: &mut BytesMut) -> Bytes {
-    memory.extend_from_slice(bytes);
-    memory.split().freeze()
 }
 
 /// Least time between two questions.

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::NodeStore;
 use crate::context::{Context, Scoped};
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Reply, Room, Status};
+use crate::dispatch::{Arguments, Reply, Room, Status};
 use crate::driver::park::block_on;
 use crate::driver::server::Server;
 use crate::driver::session::Cell;
@@ -122,8 +122,8 @@ impl Handler<Sqlite> for Stamped {
         let before = PARENT.replace(Some(self.name));
         let polled = catch_unwind(AssertUnwindSafe(|| {
             db.lend(|| {
-                let (reply, room) = (Vec::new(), Room::default());
-                let future = object.dispatch(method.id, arguments.clone(), reply, room);
+                let arguments = Arguments::shared(arguments.clone(), Vec::new());
+                let future = object.dispatch(method.id, arguments, Room::default());
                 block_on(Scoped::new(context.clone(), future), Some(limit))
             })
         }));

@@ -61,9 +61,10 @@ impl Wait {
     /// that its answers come well before their deadlines and not just. (Adaptive timeouts: Maurer, "Fail at Scale", ACM
     /// Queue 13(8), 2015.)
     #[inline]
-    pub(super) fn is_too_long(self, now: Time, left: Duration) -> bool {
-        let share = if now.since(self.busy_since) > left { OVERLOADED_SHARE } else { SHARE };
-        now.since(self.came) > left / share
+    pub(super) fn is_too_long(self, now: Time, left_nanos: u64) -> bool {
+        let behind = now > self.busy_since.after_nanos(left_nanos);
+        let share = if behind { OVERLOADED_SHARE } else { SHARE };
+        now > self.came.after_nanos(left_nanos / share)
     }
 }
 
@@ -189,8 +190,8 @@ impl Turn {
 }
 
 /// A call begins only if it waited for less than this part of its caller's time, and of a connection with too much.
-const SHARE: u32 = 2;
-const OVERLOADED_SHARE: u32 = 4;
+const SHARE: u64 = 2;
+const OVERLOADED_SHARE: u64 = 4;
 /// Bytes of frames that are read ahead at most.
 const MOST_AHEAD: usize = 256 << 10;
 const LONGEST_TURN: Duration = Duration::from_millis(1);
@@ -223,17 +224,18 @@ mod tests {
 
     #[test]
     fn a_call_begins_while_more_than_half_of_its_time_is_left() {
-        let ms = Duration::from_millis;
+        let ms = |ms: u64| ms * 1_000_000;
+        let at = |ms| Time::ZERO + Duration::from_millis(ms);
         let wait = Wait::none(Time::ZERO);
-        assert!(!wait.is_too_long(Time::ZERO + ms(5), ms(10)));
-        assert!(wait.is_too_long(Time::ZERO + ms(6), ms(10)));
+        assert!(!wait.is_too_long(at(5), ms(10)));
+        assert!(wait.is_too_long(at(6), ms(10)));
         assert!(!wait.is_too_long(Time::ZERO, ms(0)), "that is for the session to say");
     }
 
     #[test]
     fn a_connection_that_does_not_catch_up_begins_only_what_waited_for_less() {
         let at = |ms| Time::ZERO + Duration::from_millis(ms);
-        let left = Duration::from_millis(10);
+        let left = 10_000_000;
         let mut backlog = Backlog::default();
         backlog.push(frames(b"ab"), Ok(()), at(0));
         backlog.push(frames(b"cd"), Ok(()), at(8));

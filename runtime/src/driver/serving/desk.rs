@@ -57,6 +57,7 @@ impl Desk {
             caller: Caller::new(cell.client, peer, None),
             boot: server.boot,
             session: cell.id,
+            began: server.clock.began(),
             cancel: Arc::downgrade(&cancel),
         });
         Desk {

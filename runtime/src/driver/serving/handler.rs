@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,7 +15,7 @@ use super::backlog::Wait;
 use super::desk::ROOMS;
 use crate::context::{self, CallContext, Scoped};
 use crate::descriptor::MethodDescriptor;
-use crate::dispatch::{Dispatch, Reply, Room, Status};
+use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
 use crate::driver::server::Server;
@@ -33,7 +32,8 @@ use crate::wire::frame::{Call, ReplyStatus};
 use crate::wire::send_buffer::SendBuffer;
 
 impl Desk {
-    /// Runs a call that came a while ago if the session admits it: in place, or in a task of its own if it is not ready at once.
+    /// Runs a call that came a while ago if the session admits it: in place, or in a task of its own if it is not ready at
+    /// once. What is `shared` of its arguments is kept as it is; others are copied.
     #[inline]
     pub(in crate::driver) fn handle_call(
         &mut self,
@@ -41,13 +41,13 @@ impl Desk {
         now: Time,
         wait: Wait,
         call: &Call<'_>,
-        arguments: Bytes,
+        shared: Option<Bytes>,
     ) -> Result<(), Violation> {
         if self.server.is_dead() {
             // The handler before this one brought the crash.
             return Ok(());
         }
-        let Some(mut handler) = self.admit(now, wait, call, arguments)? else { return Ok(()) };
+        let Some(mut handler) = self.admit(now, wait, call, shared)? else { return Ok(()) };
         if !handler.method.spawn && handler.poll(cx).is_ready() {
             self.answered = true;
             self.rooms[place(call)] = std::mem::take(&mut handler.room);
@@ -78,12 +78,12 @@ impl Desk {
         now: Time,
         wait: Wait,
         call: &Call<'_>,
-        arguments: Bytes,
+        shared: Option<Bytes>,
     ) -> Result<Option<Box<Handler>>, Violation> {
         let mut state = self.cell.lock();
         // The call before this one is answered first.
         let answered = std::mem::take(&mut self.answered);
-        let reply = self.handler.as_mut().map_or_else(Vec::new, |handler| {
+        let memory = self.handler.as_mut().map_or_else(Vec::new, |handler| {
             if answered {
                 handler.finish(now, &mut state);
             }
@@ -102,7 +102,7 @@ impl Desk {
             }
         };
         let found = handles.target(call.handle, call.method);
-        let left = call.deadline_ms.map(Duration::from_millis);
+        let left = call.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
         let late = left.is_some_and(|left| wait.is_too_long(now, left));
         let target = match &found {
             Ok((_, method)) => target(method, late),
@@ -119,7 +119,7 @@ impl Desk {
             seq: call.seq,
             attempt: call.attempt,
             method,
-            deadline: left.map(|left| self.server.clock.instant(wait.came + left)),
+            deadline: left.map(|left| wait.came.after_nanos(left)),
         };
         let span = self.span(call, method);
         #[cfg(feature = "sqlite")]
@@ -131,6 +131,7 @@ impl Desk {
             let context = context::Context::new(self.context.clone(), serves);
             let (server, cell) = (self.server.clone(), self.cell.clone());
             let seq = call.seq;
+            let arguments = shared.unwrap_or_else(|| Bytes::copy_from_slice(call.arguments));
             let execution =
                 Execution { server, cell, seq, object, method, arguments, context, span };
             self.execute(name, execution);
@@ -138,7 +139,11 @@ impl Desk {
         }
         // Generated code puts its future into the room, and nothing of the user's runs before that is polled.
         let room = std::mem::take(&mut self.rooms[place(call)]);
-        let future = object.dispatch(method.id, arguments, reply, room);
+        let arguments = match shared {
+            Some(shared) => Arguments::shared(shared, memory),
+            None => Arguments::copied(call.arguments, memory),
+        };
+        let future = object.dispatch(method.id, arguments, room);
         let passed = self.passed.take();
         if let Some(passed) = &passed {
             let held = Box::new(passed.received.clone());

@@ -72,7 +72,7 @@ impl Desk {
         self.passed =
             Some(Box::new(Passed { arguments: arguments.clone(), received: Arc::new(received) }));
         let call = Call { passes: false, arguments: &[], ..*call };
-        let handled = self.handle_call(cx, now, wait, &call, arguments);
+        let handled = self.handle_call(cx, now, wait, &call, Some(arguments));
         // Of a call that was not admitted: a repeat, or one that is refused.
         self.passed = None;
         handled
