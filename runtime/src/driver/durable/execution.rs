@@ -13,6 +13,7 @@ use crate::context::{Context, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Reply, Room, Status};
 use crate::driver::park::block_on;
+use crate::driver::references::received::ByName;
 use crate::driver::server::Server;
 use crate::driver::session::Cell;
 use crate::error::FailureCode;
@@ -124,7 +125,11 @@ impl Handler<Sqlite> for Stamped {
             db.lend(|| {
                 let (reply, room) = (Vec::new(), Room::default());
                 let future = object.dispatch(method.id, arguments.clone(), reply, room);
-                block_on(Scoped::new(context.clone(), future), Some(limit))
+                let mut scoped = Scoped::new(context.clone(), future);
+                if let Some(home) = server.home() {
+                    scoped.receive(arguments.clone(), Arc::new(ByName(home)));
+                }
+                block_on(scoped, Some(limit))
             })
         }));
         PARENT.set(before);
