@@ -317,6 +317,7 @@ pub trait Watcher {
 struct Watching {
     heard: AtomicUsize,
     began: tokio::sync::Notify,
+    goes_on: tokio::sync::Notify,
 }
 
 #[remote]
@@ -333,7 +334,7 @@ impl Watcher for Watching {
         }
         context.cancellation().cancelled().await;
         // It is not stopped by force.
-        tokio::task::yield_now().await;
+        self.goes_on.notified().await;
         self.heard.fetch_add(1, Ordering::SeqCst);
     }
     async fn fail(&self) {
@@ -389,20 +390,24 @@ async fn who_gives_a_call_at_home_up_stops_nothing_by_force() {
     let node = Node::builder().build();
     let object = Arc::new(Watching::default());
     let home: WatcherProxy = node.export(object.clone());
-    let heard = |times| move |object: &Watching| object.heard.load(Ordering::SeqCst) == times;
+    let heard = |times| {
+        object.goes_on.notify_one();
+        let object = object.clone();
+        move || object.heard.load(Ordering::SeqCst) == times
+    };
     let error = home.wait(true).timeout(Duration::from_millis(20)).await.expect_err("too slow");
     let CallError::DeadlineExceeded { started: true, execution, .. } = error else {
         panic!("{error:?}")
     };
     assert_eq!(execution, Execution::Unknown);
-    until("it heard of the deadline", || heard(1)(&object)).await;
+    until("it heard of the deadline", heard(1)).await;
     object.began.notified().await;
     tokio::select! {
         biased;
         ended = home.wait(true) => panic!("{ended:?}"),
         () = object.began.notified() => {}
     }
-    until("it heard that nobody waits", || heard(2)(&object)).await;
+    until("it heard that nobody waits", heard(2)).await;
     let (ended, ()) = tokio::join!(home.wait(false), async {
         object.began.notified().await;
         node.shutdown(Duration::from_millis(20)).await.expect_err("it goes on");
