@@ -32,6 +32,7 @@ use crate::wire::body::Body;
 use crate::wire::payload::{self, Beside, DecodeError};
 
 mod buffer;
+mod direct;
 mod member;
 mod queue;
 #[cfg(feature = "sqlite")]
@@ -39,6 +40,7 @@ mod saving;
 mod unnamed;
 
 pub(crate) use buffer::with_buffer;
+pub(crate) use direct::{Answer, Direct};
 use queue::{Alarm, Offer, Queued, Request, never_sent};
 pub(crate) use unnamed::Hold;
 use unnamed::Unnamed;
@@ -64,6 +66,8 @@ pub(crate) struct Target {
         allow(dead_code, reason = "exactly-once calls are saved for it")
     )]
     peer: Arc<str>,
+    /// It is this node's own.
+    is_home: bool,
     /// What holds an object without a name.
     unnamed: Option<Box<Unnamed>>,
     /// Stands for the object where this node passes it on.
@@ -133,6 +137,7 @@ impl Remote {
             handle: AtomicU32::new(handle),
             descriptor,
             object,
+            is_home: direct::is_home(&peer),
             peer,
             unnamed: None,
             forwarder: Mutex::default(),
@@ -343,6 +348,9 @@ impl<A: Serialize, T, E> Call<A, T, E> {
             self.save(&arguments, timeout)?;
             return Ok(false);
         }
+        if waiter.is_some() && self.begin_direct(&arguments, timeout)? {
+            return Ok(false);
+        }
         let Call { pending, queued, .. } = self;
         // Nothing comes back from a one-way call.
         let waiter = waiter.filter(|_| !pending.method().oneway);
@@ -437,21 +445,6 @@ impl<T, E> Pending<T, E> {
             waiter,
         };
         target.link.try_start(&request, waiting)
-    }
-}
-
-impl Target {
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
-    }
-
-    pub(crate) fn object(&self) -> &str {
-        &self.object
-    }
-
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
     }
 }
 

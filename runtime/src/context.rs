@@ -81,6 +81,13 @@ pub(crate) struct SessionContext {
     pub(crate) cancel: Weak<dyn CancelSource>,
 }
 
+impl SessionContext {
+    /// A deadline as its calls have it.
+    pub(crate) fn moment(&self, deadline: Instant) -> Time {
+        Time::ZERO + deadline.saturating_duration_since(self.began)
+    }
+}
+
 /// What one call adds.
 #[derive(Clone, Copy)]
 pub(crate) struct CallContext {
@@ -403,7 +410,7 @@ mod tests {
             began,
             cancel,
         };
-        let deadline = deadline.map(|deadline| Time::ZERO + (deadline - began));
+        let deadline = deadline.map(|deadline| session.moment(deadline));
         let call = CallContext { seq, attempt: 1, method: &METHOD, deadline };
         Context::new(Arc::new(session), call)
     }

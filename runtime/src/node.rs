@@ -287,6 +287,7 @@ impl Node {
         let (kept_sessions, kept_bytes) = self.inner.server.kept();
         let running = self.inner.server.running();
         let mut all = Statistics { running, kept_sessions, kept_bytes, ..Statistics::default() };
+        all.calls = self.inner.server.visits();
         let mut sockets = self.inner.server.sockets();
         for link in lock(&self.inner.links).open.values() {
             let one = link.statistics();

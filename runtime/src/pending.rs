@@ -8,15 +8,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-#[cfg(feature = "sqlite")]
-use std::task::ready;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::blocking::{block_on, in_async_task};
-use crate::call::{Decoders, Target, with_buffer};
+use crate::call::{Answer, Decoders, Direct, Target, with_buffer};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::Status;
 use crate::driver::link::CallKey;
@@ -60,6 +58,8 @@ enum Way {
     /// It has not started.
     Unstarted,
     Link(CallKey),
+    /// The caller runs the method itself.
+    Direct(Box<Direct>),
     #[cfg(feature = "sqlite")]
     Saved(Waiting),
 }
@@ -121,9 +121,14 @@ impl<T, E> Pending<T, E> {
         match self.stage {
             Stage::Finished => None,
             Stage::OneWay => Some(self.finish_one_way()),
-            Stage::InFlight => match &self.way {
+            Stage::InFlight => match &mut self.way {
                 Way::Unstarted => None,
-                &Way::Link(key) => with_buffer(|body| {
+                Way::Direct(direct) => {
+                    let answer = direct.poll(&mut Context::from_waker(Waker::noop()));
+                    let Poll::Ready(answer) = answer else { return None };
+                    Some(self.finish_direct(answer))
+                }
+                &mut Way::Link(key) => with_buffer(|body| {
                     let mut large = None;
                     let answer = self.target.link().try_answer(key, body, &mut large)?;
                     Some(self.finish(answer, body, large))
@@ -143,10 +148,11 @@ impl<T, E> Pending<T, E> {
     /// That is [`CallError::Cancelled`] with what is known of the execution, or the answer, if it
     /// was on its way already. A method that has begun is told by its
     /// [`Context::cancellation`](crate::Context::cancellation) and is never stopped by force.
-    pub fn cancel(self) -> Pending<T, E> {
+    pub fn cancel(mut self) -> Pending<T, E> {
         if self.stage == Stage::InFlight {
-            match &self.way {
+            match &mut self.way {
                 Way::Unstarted => {}
+                Way::Direct(direct) => direct.cancel(),
                 Way::Link(key) => self.target.link().cancel_and_wait(*key),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => waiting.ticket.cancel(),
@@ -160,7 +166,7 @@ impl<T, E> Pending<T, E> {
     #[must_use]
     pub fn ticket(&self) -> Option<&crate::ticket::Ticket> {
         match &self.way {
-            Way::Unstarted | Way::Link(_) => None,
+            Way::Unstarted | Way::Link(_) | Way::Direct(_) => None,
             Way::Saved(waiting) => Some(&waiting.ticket),
         }
     }
@@ -199,6 +205,13 @@ impl<T, E> Pending<T, E> {
         }
     }
 
+    /// The caller runs the method.
+    pub(crate) fn started_direct(&mut self, direct: Direct, timeout: Option<Duration>) {
+        self.stage = Stage::InFlight;
+        self.way = Way::Direct(Box::new(direct));
+        self.timeout = timeout;
+    }
+
     /// Whether there is no answer to wait for.
     #[inline]
     pub(crate) fn is_finished(&self) -> bool {
@@ -228,7 +241,7 @@ impl<T, E> Pending<T, E> {
     /// Ready when the request is where it cannot be lost by accident: at once, but for a call that is being saved.
     pub(crate) fn poll_saved(&self, cx: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         match &self.way {
-            Way::Unstarted | Way::Link(_) => {
+            Way::Unstarted | Way::Link(_) | Way::Direct(_) => {
                 let _ = cx;
                 Poll::Ready(Ok(()))
             }
@@ -264,6 +277,20 @@ impl<T, E> Pending<T, E> {
             (Ok(status), Some(large)) => payload::lend(&large, || self.decode(status, &large)),
             (Ok(status), None) => self.decode(status, body),
             (Err(error), _) => Err(error.widen()),
+        }
+    }
+
+    #[cold]
+    fn finish_direct(&mut self, answer: Result<Answer, CallError>) -> Result<T, CallError<E>> {
+        self.stage = Stage::Finished;
+        let answer = answer.map_err(CallError::widen)?;
+        let Answer { status, body, received, .. } = &answer;
+        match received {
+            None => self.decoded(*status, body),
+            Some(received) => {
+                let received: Arc<dyn Incoming> = received.clone();
+                with_incoming(body, &received, || self.decoded(*status, body))
+            }
         }
     }
 
@@ -311,6 +338,10 @@ impl<T, E> Future for Pending<T, E> {
             Stage::OneWay => Poll::Ready(this.finish_one_way()),
             Stage::InFlight => match &mut this.way {
                 Way::Unstarted => Poll::Pending,
+                Way::Direct(direct) => {
+                    let answer = ready!(direct.poll(cx));
+                    Poll::Ready(this.finish_direct(answer))
+                }
                 &mut Way::Link(key) => with_buffer(|body| {
                     let mut large = None;
                     let answer = this.target.link().poll_answer(key, cx, body, &mut large);
@@ -329,8 +360,9 @@ impl<T, E> Future for Pending<T, E> {
 
 impl Way {
     /// Nobody waits any more, and the call goes on. A saved call does so by itself.
-    fn detach(&self, target: &Target) {
+    fn detach(&mut self, target: &Target) {
         match self {
+            Way::Direct(direct) => direct.detach(),
             Way::Link(key) => target.link().detach(*key),
             Way::Unstarted => {}
             #[cfg(feature = "sqlite")]

@@ -295,6 +295,129 @@ async fn an_object_that_comes_home_is_called_there() {
     }
 }
 
+/// Says how it was called.
+#[remote]
+pub trait Watcher {
+    /// Who called, and how much time is left.
+    async fn called_by(&self) -> (String, Option<Duration>);
+    /// Waits until nobody waits any more, or for ever.
+    async fn wait(&self, hears: bool);
+    /// Panics.
+    async fn fail(&self);
+    /// Calls itself so often.
+    async fn deeper(&self, depth: u64, itself: WatcherProxy) -> u64;
+    /// Gives back a counter that it was given.
+    async fn pass(&self, counter: CounterProxy) -> CounterProxy;
+    /// Its answer may not be so long.
+    #[remote(max_reply = 8)]
+    async fn long(&self) -> String;
+}
+
+#[derive(Default)]
+struct Watching {
+    heard: AtomicUsize,
+    began: tokio::sync::Notify,
+    goes_on: tokio::sync::Notify,
+}
+
+#[remote]
+impl Watcher for Watching {
+    async fn called_by(&self) -> (String, Option<Duration>) {
+        let context = farcall::Context::current().expect("a call is served");
+        (context.caller().node.to_string(), context.deadline_left())
+    }
+    async fn wait(&self, hears: bool) {
+        let context = farcall::Context::current().expect("a call is served");
+        self.began.notify_one();
+        if !hears {
+            std::future::pending::<()>().await;
+        }
+        context.cancellation().cancelled().await;
+        // It is not stopped by force.
+        self.goes_on.notified().await;
+        self.heard.fetch_add(1, Ordering::SeqCst);
+    }
+    async fn fail(&self) {
+        panic!("told to");
+    }
+    async fn deeper(&self, depth: u64, itself: WatcherProxy) -> u64 {
+        if depth == 0 {
+            return 0;
+        }
+        itself.deeper(depth - 1, itself.clone()).await.map_or(u64::MAX, |below| below + 1)
+    }
+    async fn pass(&self, counter: CounterProxy) -> CounterProxy {
+        counter
+    }
+    async fn long(&self) -> String {
+        "longer than that".into()
+    }
+}
+
+#[tokio::test]
+async fn a_call_at_home_needs_no_link_and_is_a_call_like_others() {
+    let node = Node::builder().build();
+    let object = Arc::new(Watching::default());
+    node.registry().bind("named", object.clone()).expect("a free name");
+    let named: WatcherProxy = node.own("named").expect("a runtime");
+    for home in [node.export(object.clone()), named] {
+        let (caller, left) = home.called_by().timeout(Duration::from_secs(9)).await.expect("home");
+        assert_eq!(caller, node.id().to_string());
+        assert!(left.is_some_and(|left| left <= Duration::from_secs(9)), "{left:?}");
+        let tally: CounterProxy = node.export(Tally::default());
+        let back = home.pass(tally.clone()).await.expect("it is passed");
+        assert_eq!(back.add(2).await.expect("the same"), 2);
+        assert_eq!(tally.add(2).await.expect("the same"), 4);
+        let error = home.fail().await.expect_err("it panics");
+        assert!(matches!(error, CallError::Panicked { .. }), "{error:?}");
+        let error = home.long().await.expect_err("its answer is too long");
+        assert_eq!(error.execution(), Execution::Executed, "{error:?}");
+    }
+    let statistics = node.statistics();
+    assert_eq!((statistics.connections, statistics.running), (0, 0));
+    assert_eq!(statistics.calls, 12);
+    // Deeper than a stack should be, the rest goes over the link of the node to itself.
+    let home: WatcherProxy = node.export(object.clone());
+    assert_eq!(home.deeper(200, home.clone()).await.expect("home"), 200);
+    node.registry().unbind("named").expect("bound");
+    let named: WatcherProxy = node.own("named").expect("a runtime");
+    let error = named.fail().await.expect_err("nothing is bound");
+    assert!(matches!(error, CallError::NoSuchObject(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_gives_a_call_at_home_up_stops_nothing_by_force() {
+    let node = Node::builder().build();
+    let object = Arc::new(Watching::default());
+    let home: WatcherProxy = node.export(object.clone());
+    let heard = |times| {
+        object.goes_on.notify_one();
+        let object = object.clone();
+        move || object.heard.load(Ordering::SeqCst) == times
+    };
+    let error = home.wait(true).timeout(Duration::from_millis(20)).await.expect_err("too slow");
+    let CallError::DeadlineExceeded { started: true, execution, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(execution, Execution::Unknown);
+    until("it heard of the deadline", heard(1)).await;
+    object.began.notified().await;
+    tokio::select! {
+        biased;
+        ended = home.wait(true) => panic!("{ended:?}"),
+        () = object.began.notified() => {}
+    }
+    until("it heard that nobody waits", heard(2)).await;
+    let (ended, ()) = tokio::join!(home.wait(false), async {
+        object.began.notified().await;
+        node.shutdown(Duration::from_millis(20)).await.expect_err("it goes on");
+    });
+    let error = ended.expect_err("the node was shut down");
+    assert!(matches!(error, CallError::Closed { execution: Execution::Unknown }), "{error:?}");
+    let error = home.fail().await.expect_err("nothing begins any more");
+    assert_eq!(error.execution(), Execution::NotExecuted, "{error:?}");
+}
+
 #[tokio::test]
 async fn references_travel_in_structs_vectors_enums_and_errors() {
     let both = both("tcp").await;

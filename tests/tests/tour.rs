@@ -24,12 +24,18 @@ async fn the_tour_shows_its_table_on_one_screen_and_leaves_nothing() {
         "receipt 3 from process",
         "shops.price(4).first().await",
         "receipt 4, first of 2 members",
+        "shop.sell(5, buyer).await?",
         "for a call on its own",
         "made all its calls again",
         "Every promise was kept.",
     ] {
         assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
     }
+    let ours =
+        shown.split_once("Calls from process ").and_then(|(_, behind)| behind.split(' ').next());
+    let signed = shown.split_once("receipt 5 signed by process ").map(|(_, behind)| behind);
+    let signer = signed.and_then(|behind| behind.split(' ').next());
+    assert!(signer.is_some() && signer == ours, "called back in the caller's process:\n{shown}");
     for [semantics, link] in [
         ["maybe", "tcp"],
         ["maybe", "udp"],

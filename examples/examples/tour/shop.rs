@@ -13,18 +13,19 @@ use serde::{Deserialize, Serialize};
 // shown: begin
 #[remote]
 pub trait Shop {
-    /// Somebody came in. Sent once: it runs once or never.
-    #[remote(semantics = "maybe")]
+    #[remote(semantics = "maybe")] // sent once: it runs once or never
     async fn visit(&self, call: u64) -> Receipt;
-    /// Sets a price. Sent again until it is answered: it runs once or more often.
-    #[remote(semantics = "at_least_once")]
+    #[remote(semantics = "at_least_once")] // sent again until answered: runs once or more often
     async fn price(&self, call: u64) -> Receipt;
-    /// Takes money. Sent again until it is answered, and never run twice.
-    #[remote(semantics = "at_most_once")]
+    #[remote(semantics = "at_most_once")] // sent again until answered, and never run twice
     async fn pay(&self, call: u64) -> Receipt;
+    async fn sell(&self, call: u64, buyer: BuyerProxy) -> Receipt; // calls the buyer back
 }
-/// Saved on both sides: what a call does is in the database once, whatever crashes.
-#[remote(semantics = "exactly_once")]
+#[remote]
+pub trait Buyer {
+    async fn sign(&self, call: u64) -> Receipt;
+}
+#[remote(semantics = "exactly_once")] // saved on both sides: its effect is there once
 pub trait Depot {
     async fn ship(&self, call: u64) -> Receipt;
 }
@@ -89,6 +90,20 @@ impl Shop for NotingShop {
 
     async fn pay(&self, call: u64) -> Receipt {
         self.run(call).await
+    }
+
+    async fn sell(&self, call: u64, buyer: BuyerProxy) -> Result<Receipt, CallError> {
+        buyer.sign(call).await
+    }
+}
+
+/// Whoever buys: in the process that says so.
+pub(crate) struct Signer;
+
+#[remote]
+impl Buyer for Signer {
+    async fn sign(&self, call: u64) -> Receipt {
+        Receipt { call, process: std::process::id() }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The way of an exactly-once call: into the store first, and from there to its server.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Call, finished_before};
+use super::{Call, Remote, finished_before};
 use crate::driver::durable::journal::Journal;
 use crate::error::CallError;
 use crate::protocol::durable::rows::Request;
@@ -14,6 +15,7 @@ use crate::sqlite::Transaction;
 use crate::ticket::Ticket;
 use crate::wire::body::Encoded;
 use crate::wire::payload::Beside;
+use crate::wire::payload::passed::{Naming, with_naming};
 
 impl<A: Serialize, T, E> Call<A, T, E> {
     /// Saves the call in a transaction, of a handler or of [`SqliteStore::transaction`](crate::SqliteStore::transaction),
@@ -55,12 +57,8 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         let journal = target.node.journal().map_err(CallError::widen)?;
         journal.check(&target.peer).map_err(CallError::widen)?;
         let mut bytes = Vec::new();
-        let Beside { shared, passed } = self.pending.encode(arguments, &mut bytes)?;
-        if !passed.is_empty() {
-            let reason =
-                "a reference is not saved with an exactly-once call; pass the object's name";
-            return Err(CallError::NotEncoded { reason: reason.into() });
-        }
+        let encode = || self.pending.encode(arguments, &mut bytes);
+        let Beside { shared, .. } = with_naming(naming(target.peer.clone()), encode)?;
         let bytes = Encoded { bytes, shared }.into_vec();
         let limit = target.link.largest_request().saturating_sub(AROUND_ARGUMENTS);
         if bytes.len() > limit {
@@ -83,6 +81,24 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         Ok((journal.clone(), request))
     }
 }
+
+/// How references are saved for a server: those to what it has under a name, by that name.
+fn naming(server: Arc<str>) -> Naming {
+    Rc::new(move |passed| {
+        let remote: &Remote = passed.downcast_ref().ok_or("no reference to an object")?;
+        let target = remote.target();
+        match target.unnamed {
+            Some(_) => Err(UNNAMED),
+            None if target.peer != server => Err(ELSEWHERE),
+            None => Ok((target.object.clone(), target.descriptor.name)),
+        }
+    })
+}
+
+const UNNAMED: &str = "a reference to an object without a name ends with its session, and is not saved with an \
+                       exactly-once call; bind the object to a name at the server that is called";
+const ELSEWHERE: &str = "with an exactly-once call only references to objects of the called server are saved, by their \
+                         names; this one is somewhere else";
 
 /// Bytes that stand before the arguments of a saved call, at most.
 const AROUND_ARGUMENTS: usize = 64;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::{Remote, Target};
+use super::{Remote, Target, direct};
 use crate::descriptor::Descriptor;
 use crate::driver::link::Link;
 use crate::driver::lock;
@@ -56,6 +56,7 @@ impl Remote {
             handle: UNBOUND.into(),
             descriptor,
             object: "".into(),
+            is_home: direct::is_home(&peer),
             peer,
             unnamed: Some(Box::new(unnamed)),
             forwarder: Mutex::default(),
@@ -68,6 +69,19 @@ impl Remote {
 }
 
 impl Target {
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    pub(crate) fn object(&self) -> &str {
+        &self.object
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// What the session knows the object by.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! The tables are machines of the protocol; here they meet objects, sessions and the lock. Nothing of the user's is
 //! dropped under a lock: what nobody holds any more is left for the task that tends the peer.
 
+pub(crate) mod home;
 mod networks;
 pub(crate) mod object;
 pub(crate) mod received;
@@ -21,7 +22,7 @@ use super::lock;
 use super::server::Server;
 use super::session::Cell;
 use crate::address::Address;
-use crate::context::Context;
+use crate::context::{Context, Flag};
 use crate::id::{NodeId, SessionId};
 use crate::protocol::client::ClientConfig;
 use crate::protocol::references::Record;
@@ -43,6 +44,8 @@ pub(crate) trait Home: Any + Send + Sync {
     fn server(&self) -> &Arc<Server>;
     /// Its objects without names.
     fn objects(&self) -> &Objects;
+    /// Raised when it ends.
+    fn closing(&self) -> Arc<Flag>;
     /// Starts the task that tends a peer.
     fn tend(&self, peer: Arc<Peer>);
     /// The node itself.
@@ -108,7 +111,8 @@ impl Peer {
 
     fn new(way: Way, home: &Arc<dyn Home>, address: Arc<str>) -> Arc<Peer> {
         let server = home.server();
-        let exports = Exports::new(server.entropy.next(), server.limits.exports);
+        let key = [server.entropy.next(), server.entropy.next()];
+        let exports = Exports::new(key, server.limits.exports);
         let state = State {
             exports,
             imports: Imports::default(),
@@ -412,7 +416,10 @@ impl State {
 
 /// The other side of the session in which a handler runs.
 pub(crate) fn partner_of(context: &Context) -> Option<(Arc<dyn Home>, Partner)> {
-    let cell = context.session()?.downcast::<Cell>().ok()?;
+    let cell = match context.session()?.downcast::<Cell>() {
+        Ok(cell) => cell,
+        Err(other) => return Some(other.downcast::<home::Visit>().ok()?.partner()),
+    };
     let home = cell.home()?;
     let partner = cell.partner_or(|| {
         Partner::Peer(Peer::accepted(&cell, &home, context.caller().address.clone()))

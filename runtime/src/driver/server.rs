@@ -17,6 +17,7 @@ use super::datagram::{self, Sockets};
 use super::durable::NodeStore;
 use super::entropy::Entropy;
 use super::lock;
+use super::references::home::Visits;
 use super::references::{Home, Partner, Peer, nobody};
 use super::serving;
 use super::session::Cell;
@@ -40,6 +41,8 @@ pub(crate) struct Server {
     pub(super) budget: Arc<ProcessBudget>,
     pub(super) sessions: Mutex<Sessions<Arc<Cell>>>,
     pub(super) boot: Boot,
+    /// Calls that the node makes of its own objects, without sessions.
+    pub(super) visits: Visits,
     /// The node, for references.
     home: OnceLock<Weak<dyn Home>>,
     /// Sessions are looked at now and then.
@@ -98,6 +101,7 @@ impl Server {
             budget: Arc::default(),
             sessions: Mutex::new(Sessions::new(node, boot)),
             boot,
+            visits: Visits::default(),
             home: OnceLock::new(),
             swept: AtomicBool::new(false),
             back_limits: OnceLock::new(),
@@ -253,7 +257,7 @@ impl Server {
 
     /// Whether the process is dead; a constant where nothing can kill it.
     #[inline]
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         cfg!(feature = "sim") && self.dead.load(Ordering::Acquire)
     }
 
@@ -274,7 +278,30 @@ impl Server {
 
     /// Handlers that run.
     pub(crate) fn running(&self) -> usize {
-        self.budget.running()
+        self.budget.running() + self.visits.running()
+    }
+
+    /// Calls that the node has made of its own objects, without sessions.
+    pub(crate) fn visits(&self) -> u64 {
+        self.visits.begun()
+    }
+
+    /// Whether nothing new begins any more.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Bytes that a message may have.
+    pub(crate) fn message_limit(&self) -> usize {
+        self.limits.message
+    }
+
+    /// Lets go on what its caller has left, until it ends or the process is dead.
+    pub(crate) fn go_on(&self, runtime: &Handle, left: impl Future<Output = ()> + Send + 'static) {
+        let spawned = runtime.spawn(left);
+        #[cfg(feature = "sim")]
+        self.watch(&spawned);
+        drop(spawned);
     }
 
     /// Sessions, and bytes that are kept for them.

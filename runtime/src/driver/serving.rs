@@ -38,6 +38,7 @@ use crate::wire::send_buffer::SendBuffer;
 use backlog::Backlog;
 pub(super) use backlog::{Pace, Turn, Wait};
 pub(super) use desk::{Desk, drop_held};
+pub(crate) use handler::{Answered, Handler};
 pub(super) use handshake::{Kind, welcome};
 use handshake::{Refusal, poll_hello};
 pub(super) use passing::Scope;

@@ -15,6 +15,7 @@ use crate::driver::durable::recovery::Walk;
 use crate::driver::durable::saved::ended;
 use crate::driver::entropy::Entropy;
 use crate::driver::link::Link;
+use crate::driver::references::HOME;
 use crate::error::CallError;
 use crate::limits::Limits;
 use crate::pending::decode;
@@ -143,6 +144,10 @@ impl Inner {
 
 impl Links for Inner {
     fn link(&self, peer: &str) -> Result<Arc<Link>, CallError> {
+        if peer == HOME {
+            let closed = CallError::Closed { execution: Execution::NotExecuted };
+            return self.own_link().ok_or(closed);
+        }
         let url: Url = peer.into_url().map_err(CallError::BadAddress)?;
         self.link(url.address())
     }

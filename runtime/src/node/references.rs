@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use super::{Inner, Node};
 use crate::address::Address;
+use crate::context::Flag;
 use crate::driver::link::Link;
 use crate::driver::lock;
 use crate::driver::references::object::Objects;
@@ -47,17 +48,8 @@ impl Node {
 
     /// By which the node calls itself; nothing if it was shut down or has no runtime.
     pub(crate) fn own_link(&self) -> Option<Arc<Link>> {
-        if let Some(link) = self.inner.own.link.get() {
-            return Some(link.clone());
-        }
-        let runtime = self.runtime()?;
-        let mut links = lock(&self.inner.links);
-        if links.closed {
-            return None;
-        }
-        let link = self.inner.own.link.get_or_init(|| open_home(&self.home(), runtime));
-        links.open.insert(Address::Memory(HOME.into()), link.clone());
-        Some(link.clone())
+        self.runtime();
+        self.inner.own_link()
     }
 
     /// All nodes with which references were passed.
@@ -82,6 +74,20 @@ impl Node {
 }
 
 impl Inner {
+    pub(super) fn own_link(&self) -> Option<Arc<Link>> {
+        if let Some(link) = self.own.link.get() {
+            return Some(link.clone());
+        }
+        let (home, runtime) = (self.weak_home().upgrade()?, self.runtime()?);
+        let mut links = lock(&self.links);
+        if links.closed {
+            return None;
+        }
+        let link = self.own.link.get_or_init(|| open_home(&home, runtime));
+        links.open.insert(Address::Memory(HOME.into()), link.clone());
+        Some(link.clone())
+    }
+
     pub(super) fn weak_home(&self) -> Weak<dyn Home> {
         self.own.this.clone()
     }
@@ -102,6 +108,10 @@ impl Home for Inner {
 
     fn objects(&self) -> &Objects {
         &self.own.objects
+    }
+
+    fn closing(&self) -> Arc<Flag> {
+        self.closing.clone()
     }
 
     fn tend(&self, peer: Arc<Peer>) {

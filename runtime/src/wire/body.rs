@@ -40,7 +40,6 @@ impl Encoded {
     }
 
     /// All bytes in one vector; what was shared is copied.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn into_vec(self) -> Vec<u8> {
         let Encoded { mut bytes, shared } = self;
         if let Some(shared) = shared {

@@ -13,6 +13,7 @@ use crate::context::{Context, Scoped};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Arguments, Reply, Room, Status};
 use crate::driver::park::block_on;
+use crate::driver::references::received::ByName;
 use crate::driver::server::Server;
 use crate::driver::session::Cell;
 use crate::error::FailureCode;
@@ -122,9 +123,13 @@ impl Handler<Sqlite> for Stamped {
         let before = PARENT.replace(Some(self.name));
         let polled = catch_unwind(AssertUnwindSafe(|| {
             db.lend(|| {
-                let arguments = Arguments::shared(arguments.clone(), Vec::new());
-                let future = object.dispatch(method.id, arguments, Room::default());
-                block_on(Scoped::new(context.clone(), future), Some(limit))
+                let passed = Arguments::shared(arguments.clone(), Vec::new());
+                let future = object.dispatch(method.id, passed, Room::default());
+                let mut scoped = Scoped::new(context.clone(), future);
+                if let Some(home) = server.home() {
+                    scoped.receive(arguments.clone(), Arc::new(ByName(home)));
+                }
+                block_on(scoped, Some(limit))
             })
         }));
         PARENT.set(before);

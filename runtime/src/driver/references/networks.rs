@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::object::Objects;
 use super::{HOME, Home, Peer};
 use crate::address::Address;
+use crate::context::Flag;
 use crate::driver::server::Server;
 use crate::driver::serving::{self, Scope};
 use crate::driver::session::Cell;
@@ -35,6 +36,9 @@ impl Home for Nobody {
         match *self {}
     }
     fn objects(&self) -> &Objects {
+        match *self {}
+    }
+    fn closing(&self) -> Arc<Flag> {
         match *self {}
     }
     fn tend(&self, _peer: Arc<Peer>) {

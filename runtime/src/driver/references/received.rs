@@ -84,6 +84,22 @@ impl Received {
     }
 }
 
+/// The objects of this node, for who was given their names in what was saved.
+#[cfg(feature = "sqlite")]
+pub(crate) struct ByName(pub(crate) Arc<dyn Home>);
+
+#[cfg(feature = "sqlite")]
+impl Incoming for ByName {
+    fn get(&self, _place: u32) -> Option<Passed> {
+        None
+    }
+
+    fn named(&self, object: &str, interface: &str) -> Option<Passed> {
+        let arrived = Arrived::OwnNamed { object: object.into(), interface: interface.into() };
+        Some(Box::new(Taken { home: self.0.clone(), partner: Partner::Local, arrived }))
+    }
+}
+
 fn arrive(home: &Arc<dyn Home>, partner: &Partner, entry: &Entry<'_>) -> Arrived {
     match (partner, *entry) {
         (Partner::Peer(peer), Entry::Exported { id, mark, interface }) => {

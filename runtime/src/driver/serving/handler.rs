@@ -18,6 +18,7 @@ use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
 #[cfg(feature = "sqlite")]
 use crate::driver::durable::execution::Execution;
+use crate::driver::references::received::Received;
 use crate::driver::server::Server;
 use crate::driver::session::{Cell, CellState, Held};
 use crate::error::FailureCode;
@@ -163,7 +164,7 @@ impl Desk {
             }
         };
         if let Some(passed) = passed {
-            handler.scoped.receive(passed.arguments, passed.received);
+            handler.receive(passed.arguments, passed.received);
         }
         Ok(Some(handler))
     }
@@ -222,7 +223,7 @@ fn target(method: &MethodDescriptor, late: bool) -> Target<'_> {
 }
 
 /// A running handler; serves other calls of its session when it has ended.
-pub(super) struct Handler {
+pub(crate) struct Handler {
     scoped: Scoped,
     /// The memory of its future, when it has ended.
     room: Room,
@@ -236,8 +237,16 @@ pub(super) struct Handler {
     held: Option<Held>,
 }
 
+/// What a handler has answered.
+pub(crate) struct Answered {
+    pub(crate) status: Status,
+    pub(crate) body: Encoded,
+    /// What holds the references in it, if there are any.
+    pub(crate) held: Option<Held>,
+}
+
 impl Handler {
-    fn new(
+    pub(crate) fn new(
         context: context::Context,
         future: Dispatch,
         span: Option<Box<tracing::Span>>,
@@ -256,9 +265,26 @@ impl Handler {
         self.scoped.serve(call, future);
     }
 
+    /// References came with the arguments.
+    pub(crate) fn receive(&mut self, arguments: Bytes, received: Arc<Received>) {
+        self.scoped.receive(arguments, received);
+    }
+
+    /// The answer, where no session wants it.
+    pub(crate) fn take_answer(&mut self) -> Answered {
+        let status = match self.status {
+            ReplyStatus::Ok | ReplyStatus::Passing => Status::Ok,
+            ReplyStatus::MethodError | ReplyStatus::PassingError => Status::MethodError,
+            ReplyStatus::Failed(code) => Status::Failed(code),
+            // Of sessions, and no outcome of a handler.
+            ReplyStatus::Fenced => Status::Failed(FailureCode::Aborted),
+        };
+        Answered { status, body: std::mem::take(&mut self.reply), held: self.held.take() }
+    }
+
     /// Polls the user's code; its panic is an outcome like others. Ready when there is an answer.
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let span = self.span.take();
         let entered = span.as_deref().map(tracing::Span::enter);
         let polled = self.poll_user(cx);

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
+
 use super::Record;
 use crate::protocol::finished::Finished;
 use crate::time::Time;
@@ -11,8 +13,7 @@ use crate::wire::frame::Ranges;
 /// What one peer was handed. `T` is an object, or what stands for it.
 #[derive(Debug)]
 pub(crate) struct Exports<T> {
-    /// The next id.
-    next: u64,
+    ids_of: Ids,
     limit: usize,
     entries: BTreeMap<u64, Export<T>>,
     /// The ids of objects, so that an object has one.
@@ -38,11 +39,33 @@ struct Export<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooMany;
 
+/// Ids that come once each, and that nobody can guess who knows others: a counter through a permutation of all numbers
+/// that is drawn by a key, a Feistel network (Luby and Rackoff, 1988) of SipHash.
+#[derive(Debug)]
+struct Ids {
+    key: [u64; 2],
+    count: u64,
+}
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        let (mut left, mut right) = ((self.count >> 32) as u32, self.count as u32);
+        self.count = self.count.wrapping_add(1);
+        for round in 0..ROUNDS {
+            let hasher = SipHasher13::new_with_keys(self.key[0], self.key[1]);
+            let half = (u64::from(round) << 32) | u64::from(right);
+            (left, right) = (right, left ^ hasher.hash(&half.to_le_bytes()) as u32);
+        }
+        (u64::from(left) << 32) | u64::from(right)
+    }
+}
+
 impl<T> Exports<T> {
-    /// Nothing is exported; ids count up from `first`, and at most `limit` objects are exported at a time.
-    pub(crate) fn new(first: u64, limit: usize) -> Exports<T> {
+    /// Nothing is exported; ids come in an order that `key` determines, and at most `limit` objects are exported at a time.
+    pub(crate) fn new(key: [u64; 2], limit: usize) -> Exports<T> {
         let (entries, ids, doubts) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
-        Exports { next: first, limit, entries, ids, doubts }
+        let ids_of = Ids { key, count: 0 };
+        Exports { ids_of, limit, entries, ids, doubts }
     }
 
     /// One more record with an object is made; it is unfinished until [`ended`](Self::ended).
@@ -54,8 +77,7 @@ impl<T> Exports<T> {
             Some(&id) => id,
             None if self.entries.len() >= self.limit => return Err(TooMany),
             None => {
-                let id = self.next;
-                self.next = self.next.wrapping_add(1);
+                let id = self.ids_of.next();
                 let (issued, released, pinned) = (0, Finished::default(), Vec::new());
                 let export = Export { object: object(), key, issued, released, pinned };
                 self.entries.insert(id, export);
@@ -188,6 +210,8 @@ impl<T> Exports<T> {
     }
 }
 
+/// Rounds of the permutation: two more than make it one that chosen numbers do not tell from a random one.
+const ROUNDS: u32 = 6;
 /// How long a record may be on its way after its call has ended: the peer is asked about it then.
 const DOUBT: Duration = Duration::from_secs(1);
 /// So many records may be in doubt before it is looked whether they still are.

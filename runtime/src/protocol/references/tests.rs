@@ -1,5 +1,6 @@
 //! Both tables against each other, in the orders in which messages can come.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Record;
@@ -12,7 +13,7 @@ fn later() -> Time {
 }
 
 fn exports() -> Exports<&'static str> {
-    Exports::new(100, 3)
+    Exports::new([1, 2], 3)
 }
 
 /// What the importer gives back now.
@@ -26,13 +27,13 @@ fn an_object_goes_with_the_last_record_and_the_last_holder() {
     let (mut exports, mut imports) = (exports(), Imports::default());
     let one = exports.pass(7, || "seven").expect("room");
     let two = exports.pass(7, || panic!("it is there")).expect("room");
-    assert_eq!((one, two), (Record { id: 100, mark: 1 }, Record { id: 100, mark: 2 }));
+    assert_eq!(two, Record { id: one.id, mark: 2 });
     assert!(imports.receive(one) && imports.receive(two));
     assert_eq!(exports.ended(Time::ZERO, one), None);
     assert_eq!(exports.ended(Time::ZERO, two), None);
-    assert!(!imports.unhold(100));
+    assert!(!imports.unhold(one.id));
     assert_eq!(give_back(&mut imports, &mut exports), Vec::<&str>::new());
-    assert!(imports.unhold(100));
+    assert!(imports.unhold(one.id));
     assert_eq!(give_back(&mut imports, &mut exports), ["seven"]);
     assert_eq!((exports.len(), imports.len()), (0, 0));
 }
@@ -53,8 +54,8 @@ fn a_repeat_counts_once_and_a_repeated_release_too() {
     let first = exports.pass(7, || "seven").expect("room");
     imports.receive(first);
     imports.receive(first);
-    imports.unhold(100);
-    imports.unhold(100);
+    imports.unhold(first.id);
+    imports.unhold(first.id);
     let released = imports.releases(9);
     let second = exports.pass(7, || "again").expect("room");
     exports.ended(Time::ZERO, first);
@@ -65,16 +66,18 @@ fn a_repeat_counts_once_and_a_repeated_release_too() {
         }
     }
     imports.receive(second);
-    imports.unhold(100);
+    imports.unhold(first.id);
     assert_eq!(give_back(&mut imports, &mut exports), ["seven"]);
 }
 
 #[test]
 fn an_id_is_not_used_again() {
     let (mut exports, mut imports) = (exports(), Imports::default());
-    for expected in 100..110 {
+    let mut seen = BTreeSet::new();
+    for _ in 0..1000 {
         let record = exports.pass(7, || "seven").expect("room");
-        assert_eq!(record, Record { id: expected, mark: 1 });
+        assert_eq!(record.mark, 1);
+        assert!(seen.insert(record.id), "{record:?}");
         exports.ended(Time::ZERO, record);
         imports.receive(record);
         imports.unhold(record.id);
@@ -114,11 +117,11 @@ fn marks_that_were_never_sent_release_nothing() {
     let record = exports.pass(7, || "seven").expect("room");
     exports.ended(Time::ZERO, record);
     for marks in [vec![(0, 1)], vec![(2, 100)], vec![(5, 3)], vec![(0, u64::MAX)]] {
-        assert_eq!(exports.release(100, &marks), None, "{marks:?}");
+        assert_eq!(exports.release(record.id, &marks), None, "{marks:?}");
     }
-    assert_eq!(exports.release(99, &vec![(1, 2)]), None);
+    assert_eq!(exports.release(!record.id, &vec![(1, 2)]), None);
     let second = exports.pass(7, || "seven").expect("room");
-    assert_eq!(exports.release(100, &vec![(1, u64::MAX)]), None, "the second has not ended");
+    assert_eq!(exports.release(record.id, &vec![(1, u64::MAX)]), None, "the second has not ended");
     assert_eq!(exports.ended(Time::ZERO, second), Some("seven"));
 }
 
@@ -144,4 +147,20 @@ fn a_session_that_is_gone_holds_nothing_but_what_is_unfinished() {
     assert_eq!(exports.get(unfinished.id), Some(&"unfinished"));
     assert_eq!(exports.ended(Time::ZERO, unfinished), None, "the next session may have got it");
     assert_eq!(exports.doubts(later(), 9), [unfinished]);
+}
+
+#[test]
+fn an_id_tells_nothing_of_the_others() {
+    let ids = |key| {
+        let mut exports = Exports::new(key, 5000);
+        (0..5000).map(|object| exports.pass(object, || ()).expect("room").id).collect::<Vec<_>>()
+    };
+    let all = ids([1, 2]);
+    let distances: BTreeSet<u64> = all.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
+    assert_eq!(distances.len(), all.len() - 1, "no distance comes twice");
+    let differ = all.windows(2).map(|two| (two[0] ^ two[1]).count_ones()).sum::<u32>();
+    let each = f64::from(differ) / (all.len() - 1) as f64;
+    assert!((31.0..33.0).contains(&each), "{each} bits of 64 differ, and half should");
+    assert_ne!(all[..10], ids([1, 3])[..10], "the key decides");
+    assert_ne!(all[..10], ids([2, 2])[..10], "both halves of it");
 }

@@ -3,7 +3,7 @@
 //! Single values go straight to postcard. Whatever contains other values passes through here, so
 //! that the parts come back to this serializer and not to postcard's.
 
-use serde::ser::{self, Serialize};
+use serde::ser::{self, Serialize, Serializer as _};
 
 use super::passed::{self, Leaving};
 use super::sharing::{self, SHARED};
@@ -49,6 +49,12 @@ impl<'a> Encoder<'a> {
         let Some(reference) = passed::offered() else {
             return Err(EncodeError::new("a value calls itself a reference to an object"));
         };
+        if let Some(named) = passed::names_of(&reference) {
+            let (object, interface) = named.map_err(EncodeError::new)?;
+            self.number(u64::from(passed::BY_NAME))?;
+            (&mut *self).serialize_str(&object)?;
+            return self.serialize_str(interface);
+        }
         let place = self.passed.len();
         if place >= MAX_REFERENCES {
             return Err(EncodeError::new(format_args!(

@@ -3,11 +3,14 @@
 //! A reference is encoded as its place in a list that travels beside the payload. Who serializes one leaves it in a
 //! thread-local for the time, under a name that this encoder knows; another encoder finds an error instead. Who decodes
 //! a payload with references says for which bytes a list came.
+//!
+//! What is saved has no list: there a reference is the name of its object, where it stands.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{Deref, Range};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::de::{Deserializer, Error as _, Visitor};
@@ -44,6 +47,31 @@ impl Deref for Leaving {
 pub(crate) trait Incoming: Send + Sync {
     /// The one at this place.
     fn get(&self, place: u32) -> Option<Passed>;
+
+    /// The object of this name, in what was saved.
+    fn named(&self, object: &str, interface: &str) -> Option<Passed> {
+        let _ = (object, interface);
+        None
+    }
+}
+
+/// The names of an object and of its interface.
+pub(crate) type Names = (Arc<str>, &'static str);
+
+/// Finds the names of what is saved, or says why it cannot be.
+pub(crate) type Naming = Rc<dyn Fn(&Passed) -> Result<Names, &'static str>>;
+
+/// Does some work in which references are encoded as names.
+#[cfg(feature = "sqlite")]
+pub(crate) fn with_naming<R>(naming: Naming, work: impl FnOnce() -> R) -> R {
+    let _before = Named(NAMING.replace(Some(naming)));
+    work()
+}
+
+/// The names of a reference, where such are encoded.
+pub(super) fn names_of(passed: &Passed) -> Option<Result<Names, &'static str>> {
+    let naming = NAMING.with_borrow(Clone::clone)?;
+    Some(naming(passed))
 }
 
 /// Serializes a reference: only calls can carry it.
@@ -70,11 +98,20 @@ pub(super) fn offered() -> Option<Passed> {
 
 /// Gives a reference that came with `bytes` to a visitor, if there is one at this place.
 pub(super) fn hand_over(bytes: &[u8], place: u32) -> bool {
+    find(bytes, |incoming| incoming.get(place))
+}
+
+/// As [`hand_over`], of the object of this name.
+pub(super) fn hand_over_named(bytes: &[u8], object: &str, interface: &str) -> bool {
+    find(bytes, |incoming| incoming.named(object, interface))
+}
+
+fn find(bytes: &[u8], which: impl FnOnce(&dyn Incoming) -> Option<Passed>) -> bool {
     let found = INCOMING.with_borrow(|incoming| {
         let (range, incoming) = incoming.as_ref()?;
         let end = bytes.as_ptr_range().end as usize;
         // Of these bytes, and not of another payload that is decoded meanwhile.
-        (range.start < end && end <= range.end).then(|| incoming.get(place)).flatten()
+        (range.start < end && end <= range.end).then(|| which(&**incoming)).flatten()
     });
     let is_there = found.is_some();
     TAKEN.set(found);
@@ -148,7 +185,20 @@ impl Drop for Before {
     }
 }
 
+/// Puts back how references were encoded before.
+#[cfg(feature = "sqlite")]
+struct Named(Option<Naming>);
+
+#[cfg(feature = "sqlite")]
+impl Drop for Named {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        let _ = NAMING.try_with(|naming| drop(naming.replace(before)));
+    }
+}
+
 thread_local! {
+    static NAMING: RefCell<Option<Naming>> = const { RefCell::new(None) };
     static OFFERED: Cell<Option<Passed>> = const { Cell::new(None) };
     static TAKEN: Cell<Option<Passed>> = const { Cell::new(None) };
     static INCOMING: RefCell<Entry> = const { RefCell::new(None) };
@@ -156,6 +206,9 @@ thread_local! {
 
 /// The name of a newtype that is a reference.
 const NAME: &str = "farcall::Reference";
+
+/// Stands in the place of a reference before the names of one.
+pub(super) const BY_NAME: u32 = u32::MAX;
 
 /// What a decoder says of a reference that did not come.
 pub(super) fn missing(place: u32) -> super::DecodeError {

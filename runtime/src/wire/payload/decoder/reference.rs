@@ -1,6 +1,6 @@
 //! References to objects, in a payload that has some.
 
-use serde::de::Visitor;
+use serde::de::{Deserialize as _, Visitor};
 
 use super::{DecodeError, Decoder, passed};
 
@@ -14,6 +14,17 @@ impl<'de> Decoder<'de> {
         let bytes = self.rest;
         let place = self.number()?;
         let place = u32::try_from(place).unwrap_or(u32::MAX);
+        if place == passed::BY_NAME {
+            let (object, interface) =
+                (<&str>::deserialize(&mut *self)?, <&str>::deserialize(&mut *self)?);
+            let read = &bytes[..bytes.len() - self.rest.len()];
+            return match passed::hand_over_named(read, object, interface) {
+                true => visitor.visit_unit(),
+                false => {
+                    Err(DecodeError::new(format_args!("no reference to `{object}` can come here")))
+                }
+            };
+        }
         let read = &bytes[..bytes.len() - self.rest.len()];
         if passed::hand_over(read, place) {
             visitor.visit_unit()
