@@ -414,6 +414,7 @@ impl<T, E> Pending<T, E> {
         }
     }
 
+    #[inline(always)]
     fn encode<A: Serialize>(
         &self,
         arguments: &A,

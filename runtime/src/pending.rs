@@ -195,7 +195,7 @@ impl<T, E> Pending<T, E> {
     }
 
     /// The link has taken the call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn started(&mut self, key: CallKey, timeout: Option<Duration>) {
         self.stage = if self.method.oneway { Stage::OneWay } else { Stage::InFlight };
         self.way = Way::Link(key);
