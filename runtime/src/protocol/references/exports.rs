@@ -45,11 +45,15 @@ impl<T> Exports<T> {
         Exports { next: first, limit, entries, ids, doubts }
     }
 
-    /// One more record with an object is made; it is unfinished until [`ended`](Self::ended).
+    /// One more record with an object is made; it is unfinished until [`ended`](Self::ended). `object` is told its id.
     ///
     /// # Errors
     /// [`TooMany`]; nothing was changed.
-    pub(crate) fn pass(&mut self, key: u64, object: impl FnOnce() -> T) -> Result<Record, TooMany> {
+    pub(crate) fn pass(
+        &mut self,
+        key: u64,
+        object: impl FnOnce(u64) -> T,
+    ) -> Result<Record, TooMany> {
         let id = match self.ids.get(&key) {
             Some(&id) => id,
             None if self.entries.len() >= self.limit => return Err(TooMany),
@@ -57,7 +61,7 @@ impl<T> Exports<T> {
                 let id = self.next;
                 self.next = self.next.wrapping_add(1);
                 let (issued, released, pinned) = (0, Finished::default(), Vec::new());
-                let export = Export { object: object(), key, issued, released, pinned };
+                let export = Export { object: object(id), key, issued, released, pinned };
                 self.entries.insert(id, export);
                 self.ids.insert(key, id);
                 id
