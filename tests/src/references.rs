@@ -1,51 +1,25 @@
 //! One simulated run of references: objects that travel between a room and its guests, over links that lose, repeat, cut and
 //! part, between processes that crash, and an oracle that knows who holds what.
 //!
-//! Whole nodes in virtual time. Each object notes when it is dropped; each holder notes what it holds, from before the one
-//! moment to behind the other, so that an object that goes too early is seen, and one that stays for ever too (I11). Used by
-//! the test `simulation_references`, and with planted bugs by `canaries`.
+//! Whole nodes in virtual time. Each object notes when it is dropped, and when it is told that no peer holds it; each holder
+//! notes what it holds, from before the one moment to behind the other, and each call what it carries until it is finished.
+//! So an object that goes too early is seen, and one that stays for ever too (I11). Used by the test
+//! `simulation_references`, and with planted bugs by `canaries`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod guest;
+mod hall;
+mod truth;
+
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall::sim::{Failure, Faults, Run, Sim, World};
-use farcall::{CallError, Limits, Node, remote};
+use farcall::{Limits, Node};
 
-/// What is passed.
-#[remote]
-pub trait Token {
-    /// Its number.
-    async fn number(&self) -> u64;
-}
-
-/// What guests call. `stamp` is the caller's word for the session that it is in.
-#[remote]
-pub trait Room {
-    /// Keeps a token.
-    async fn keep(&self, stamp: Stamp, number: u64, token: TokenProxy);
-    /// Keeps it, and may do so twice.
-    #[remote(semantics = "at_least_once")]
-    async fn keep_again(&self, stamp: Stamp, number: u64, token: TokenProxy);
-    /// Calls it, and keeps nothing.
-    #[remote(semantics = "maybe")]
-    async fn show(&self, stamp: Stamp, number: u64, token: TokenProxy) -> bool;
-    /// Calls a token that it keeps; nothing if it keeps none of this number.
-    async fn call_kept(&self, number: u64) -> Option<bool>;
-    /// Keeps it no more.
-    async fn forget(&self, number: u64);
-    /// Gives back what it keeps.
-    #[remote(semantics = "at_least_once")]
-    async fn give_back(&self, number: u64) -> Option<TokenProxy>;
-    /// A token of the room's own.
-    async fn make(&self, stamp: Stamp, number: u64) -> TokenProxy;
-    /// The same, and may make two.
-    #[remote(semantics = "at_least_once")]
-    async fn make_again(&self, stamp: Stamp, number: u64) -> TokenProxy;
-}
-
-/// Which guest, and how often its session was lost for sure.
-pub type Stamp = (u64, u64);
+use guest::{Guest, host};
+use hall::{Hall, Kept};
+pub use hall::{Room, RoomProxy, Token, TokenProxy};
+use truth::{Fate, Holder, Shared, Truth, lock};
 
 /// How often what happened, over many runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,8 +28,10 @@ pub struct Tally {
     pub tokens: u64,
     /// Those that were dropped by their nodes.
     pub dropped: u64,
-    /// Passed and kept, or made and kept.
-    pub kept: u64,
+    /// How often one was told that no peer holds it any more.
+    pub told: u64,
+    /// Passed, or made and passed.
+    pub passed: u64,
     /// Calls back, and calls of what the room made, that were answered.
     pub called: u64,
     /// Tokens that came home.
@@ -64,6 +40,8 @@ pub struct Tally {
     pub failed: u64,
     /// Sessions that were lost for sure.
     pub lost: u64,
+    /// Guests that crashed.
+    pub crashed: u64,
 }
 
 impl Tally {
@@ -71,11 +49,13 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         self.tokens += other.tokens;
         self.dropped += other.dropped;
-        self.kept += other.kept;
+        self.told += other.told;
+        self.passed += other.passed;
         self.called += other.called;
         self.home += other.home;
         self.failed += other.failed;
         self.lost += other.lost;
+        self.crashed += other.crashed;
     }
 }
 
@@ -96,232 +76,11 @@ pub fn run(seed: u64) -> Result<Run<Tally>, Box<Failure>> {
         .try_run(async |world| Scene::new(world).run().await)
 }
 
-/// What is true.
-#[derive(Default)]
-struct Truth {
-    tokens: BTreeMap<u64, Fate>,
-    /// Who holds which token, and in which session it came.
-    holds: BTreeMap<(u64, Holder), Stamp>,
-    /// How often the session of each guest was lost.
-    lost: BTreeMap<u64, u64>,
-    /// Guests whose session will not live, and whose next has not begun. A repeat of a lost datagram crosses a partition, so
-    /// that something may still come in the session that dies.
-    between: BTreeSet<u64>,
-    /// How often which process was started.
-    lives: BTreeMap<Process, u64>,
-    /// Tokens that went while a call had them, and when: a call may have ended at that moment.
-    suspects: BTreeMap<(u64, u64), Duration>,
-    /// Virtual time.
-    clock: Option<World>,
-    broken: Vec<String>,
-    tally: Tally,
-}
-
-struct Fate {
-    owner: (Process, u64),
-    dropped: bool,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Process {
     Room,
     Guest(u64),
 }
-
-/// Something that must not lose its token.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Holder {
-    /// A call of this guest that is not finished.
-    Call(u64),
-    Kept(Process),
-}
-
-type Shared = Arc<Mutex<Truth>>;
-
-impl Truth {
-    fn stamp(&self, guest: u64) -> Stamp {
-        (guest, self.lost.get(&guest).copied().unwrap_or(0))
-    }
-
-    /// Whether what came then came in a session that lives.
-    fn is_current(&self, stamp: Stamp) -> bool {
-        self.stamp(stamp.0) == stamp && !self.between.contains(&stamp.0)
-    }
-
-    fn is_alive(&self, (process, life): (Process, u64)) -> bool {
-        self.lives.get(&process) == Some(&life)
-    }
-
-    /// Somebody holds it from now on.
-    fn hold(&mut self, number: u64, holder: Holder, stamp: Stamp) {
-        let dropped =
-            self.tokens.get(&number).is_some_and(|fate| fate.dropped && self.is_alive(fate.owner));
-        if dropped && self.is_current(stamp) {
-            self.broken.push(format!("I11: token {number} was dropped before {holder:?} got it"));
-        }
-        self.holds.insert((number, holder), stamp);
-    }
-
-    fn release(&mut self, number: u64, holder: Holder) {
-        self.holds.remove(&(number, holder));
-    }
-
-    fn holders(&self, number: u64) -> Vec<Holder> {
-        let holds = |holder: Holder, stamp: Stamp| match holder {
-            // An unfinished call holds its arguments, whether or not the session lives.
-            Holder::Call(_) => self.stamp(stamp.0) == stamp,
-            Holder::Kept(_) => self.is_current(stamp),
-        };
-        let of = self.holds.iter().filter(|((of, _), _)| *of == number);
-        of.filter(|((_, holder), stamp)| holds(*holder, **stamp)).map(|((_, of), _)| *of).collect()
-    }
-
-    /// The session of a guest will not live: from now on, what was held through it may go.
-    fn lose(&mut self, guest: u64) {
-        *self.lost.entry(guest).or_default() += 1;
-        self.between.insert(guest);
-        self.tally.lost += 1;
-    }
-
-    /// It is gone, as all know.
-    fn begin_anew(&mut self, guest: u64) {
-        *self.lost.entry(guest).or_default() += 1;
-        self.between.remove(&guest);
-    }
-
-    fn dropped(&mut self, number: u64) {
-        let holders = self.holders(number);
-        let Some(fate) = self.tokens.get_mut(&number) else { return };
-        fate.dropped = true;
-        let owner = fate.owner;
-        if self.is_alive(owner) {
-            self.tally.dropped += 1;
-            let now = self.clock.as_ref().map_or(Duration::ZERO, World::elapsed);
-            for holder in &holders {
-                if let Holder::Call(guest) = holder {
-                    self.suspects.insert((number, *guest), now);
-                }
-            }
-            if holders.iter().any(|holder| matches!(holder, Holder::Kept(_))) {
-                self.broken
-                    .push(format!("I11: token {number} was dropped, and {holders:?} held it"));
-            }
-        }
-    }
-}
-
-/// A token, as its owner has it.
-struct Coin {
-    number: u64,
-    truth: Shared,
-}
-
-impl Coin {
-    fn new(process: Process, number: u64, truth: &Shared) -> Coin {
-        let mut all = lock(truth);
-        let life = all.lives.get(&process).copied().unwrap_or(0);
-        all.tokens.insert(number, Fate { owner: (process, life), dropped: false });
-        all.tally.tokens += 1;
-        Coin { number, truth: truth.clone() }
-    }
-}
-
-#[remote]
-impl Token for Coin {
-    async fn number(&self) -> u64 {
-        self.number
-    }
-}
-
-impl Drop for Coin {
-    fn drop(&mut self) {
-        lock(&self.truth).dropped(self.number);
-    }
-}
-
-/// The room's object.
-struct Hall {
-    node: Node,
-    kept: Kept,
-    truth: Shared,
-    made: Arc<Mutex<u64>>,
-}
-
-impl Hall {
-    fn put(&self, stamp: Stamp, number: u64, token: TokenProxy) {
-        lock(&self.truth).hold(number, Holder::Kept(Process::Room), stamp);
-        let before = lock(&self.kept).insert(number, token);
-        drop(before);
-    }
-
-    fn mint(&self, number: u64) -> TokenProxy {
-        let mut made = lock(&self.made);
-        *made += 1;
-        self.node.export(Coin::new(Process::Room, number + *made * 1_000_000, &self.truth))
-    }
-}
-
-#[remote]
-impl Room for Hall {
-    async fn keep(&self, stamp: Stamp, number: u64, token: TokenProxy) {
-        self.put(stamp, number, token);
-    }
-    async fn keep_again(&self, stamp: Stamp, number: u64, token: TokenProxy) {
-        self.put(stamp, number, token);
-    }
-    async fn show(&self, _stamp: Stamp, number: u64, token: TokenProxy) -> bool {
-        token.number().timeout(Duration::from_secs(1)).await.is_ok_and(|found| found == number)
-    }
-    async fn call_kept(&self, number: u64) -> Option<bool> {
-        let token = lock(&self.kept).get(&number).cloned()?;
-        let stamp = lock(&self.truth).holds.get(&(number, Holder::Kept(Process::Room))).copied()?;
-        judge(&self.truth, number, stamp, token.number().timeout(Duration::from_secs(2)).await)
-    }
-    async fn forget(&self, number: u64) {
-        lock(&self.truth).release(number, Holder::Kept(Process::Room));
-        let token = lock(&self.kept).remove(&number);
-        drop(token);
-    }
-    async fn give_back(&self, number: u64) -> Option<TokenProxy> {
-        lock(&self.kept).get(&number).cloned()
-    }
-    async fn make(&self, _stamp: Stamp, number: u64) -> TokenProxy {
-        self.mint(number)
-    }
-    async fn make_again(&self, _stamp: Stamp, number: u64) -> TokenProxy {
-        self.mint(number)
-    }
-}
-
-/// Whether a held token answered; one that is held must be there.
-fn judge(
-    truth: &Shared,
-    number: u64,
-    stamp: Stamp,
-    answer: Result<u64, CallError>,
-) -> Option<bool> {
-    let mut truth = lock(truth);
-    match answer {
-        Ok(found) => {
-            truth.tally.called += 1;
-            if found % 1_000_000 != number % 1_000_000 {
-                truth.broken.push(format!("token {number} answered as {found}"));
-            }
-            Some(true)
-        }
-        Err(CallError::NoSuchObject(_)) if truth.is_current(stamp) => {
-            truth.broken.push(format!("I11: token {number} is held, and gone"));
-            Some(false)
-        }
-        Err(_) => {
-            truth.tally.failed += 1;
-            Some(false)
-        }
-    }
-}
-
-/// What a room keeps.
-type Kept = Arc<Mutex<BTreeMap<u64, TokenProxy>>>;
 
 /// What all tasks of a run share.
 #[derive(Clone)]
@@ -330,105 +89,138 @@ struct Scene {
     truth: Shared,
     guests: u64,
     crashes: bool,
-    made: Arc<Mutex<u64>>,
+    /// How long a session lives without a link.
+    ttl: Duration,
+    /// Calls that may be in flight: where there are few, what is to be given back waits.
+    window: usize,
+    /// Longest pause between two steps of a guest.
+    pause: Duration,
+    /// What the room's present life keeps, and its node.
     room: Arc<Mutex<Kept>>,
-    /// The node of the room's present life.
     node: Arc<Mutex<Option<Node>>>,
 }
 
 impl Scene {
     fn new(world: World) -> Scene {
-        let (guests, crashes) = (1 + world.below(2), !world.seed().is_multiple_of(3));
-        let (truth, made, room) = (Shared::default(), Arc::default(), Arc::default());
-        lock(&truth).clock = Some(world.clone());
-        Scene { world, truth, guests, crashes, made, room, node: Arc::default() }
+        // Two guests disturb each other; most that can go wrong goes wrong with one.
+        let guests = 1 + u64::from(world.one_in(4));
+        let crashes = !world.seed().is_multiple_of(3);
+        let ttl = if world.one_in(2) { LONG_TTL } else { SHORT_TTL };
+        // What is held for long was asked about before it is given back.
+        let pause = Duration::from_millis(if world.one_in(2) { 700 } else { 100 });
+        let window =
+            if world.one_in(3) { 2 + world.below(2) as usize } else { Limits::default().window };
+        let truth = Arc::new(Mutex::new(Truth::new(&world)));
+        Scene {
+            world,
+            truth,
+            guests,
+            crashes,
+            ttl,
+            pause,
+            window,
+            room: Arc::default(),
+            node: Arc::default(),
+        }
     }
 
     async fn run(self) -> Tally {
         self.open().await;
-        let trouble = tokio::spawn(self.clone().make_trouble());
-        let guests: Vec<_> =
-            (0..self.guests).map(|guest| tokio::spawn(self.clone().visit(guest))).collect();
+        let (steps, troubles) = (8 + self.world.below(10), self.world.below(6));
+        let trouble = tokio::spawn(self.clone().make_trouble(troubles));
+        let guests: Vec<_> = (0..self.guests)
+            .map(|guest| tokio::spawn(Guest::visit(self.clone(), guest, steps)))
+            .collect();
         trouble.await.expect("trouble does not panic");
         let mut left = Vec::new();
         for guest in guests {
             left.push(guest.await.expect("a guest does not panic"));
         }
-        self.world.settle(SETTLED).await;
+        self.world.settle(RECOVERED).await;
         // Over UDP a client says with its next call which calls it has given up.
         for guest in &left {
             guest.room.forget(u64::MAX).await.expect("a healthy network");
         }
-        self.world.settle(SETTLED).await;
-        self.check(false);
+        self.settle(|| self.wrong(false)).await;
         // All is let go.
-        let kept = std::mem::take(&mut *lock(&lock(&self.room)));
-        lock(&self.truth).holds.clear();
-        drop(kept);
-        left.iter_mut().for_each(|guest| guest.tokens.clear());
-        self.world.settle(SETTLED).await;
-        self.check(true);
+        self.let_go();
+        lock(&self.truth).let_all_go();
+        left.iter().for_each(|guest| drop(std::mem::take(&mut *lock(&guest.tokens))));
         let room = lock(&self.node).clone();
-        for node in left.iter().map(|guest| &guest.node).chain(&room) {
-            assert_eq!(node.references(), [], "I11: nobody holds anything");
-        }
+        let nodes: Vec<&Node> = left.iter().map(|guest| &guest.node).chain(&room).collect();
+        self.settle(|| self.wrong(true).or_else(|| held(&nodes))).await;
         lock(&self.truth).tally
     }
 
-    /// What must be gone is gone, and nothing else.
-    fn check(&self, all: bool) {
-        let truth = lock(&self.truth);
-        assert_eq!(truth.broken, Vec::<String>::new());
-        for (number, fate) in &truth.tokens {
-            // What came in a session that was lost meanwhile may have come in the next: it is let go below.
-            let held = truth.holds.keys().any(|(of, _)| of == number);
-            if truth.is_alive(fate.owner) && !fate.dropped && (all || !held) {
-                let held = lock(&self.node).as_ref().map(Node::references);
-                panic!("I11: token {number} of {:?} is held by nobody: {held:?}", fate.owner);
-            }
+    /// Lets time pass until nothing is wrong any more, or for so long that it never will be right. Some runs take all that
+    /// time, so that what goes late is seen as well.
+    async fn settle(&self, wrong: impl Fn() -> Option<String>) {
+        let most = settled(self.ttl);
+        let (all, mut waited) = (self.world.one_in(4), Duration::ZERO);
+        while waited < most && (all || wrong().is_some()) {
+            self.world.settle(A_MOMENT).await;
+            waited += A_MOMENT;
+        }
+        if let Some(wrong) = wrong() {
+            panic!("I11: {wrong}");
         }
     }
 
+    /// What must be gone and is not, or must not be and is; at the end all is, and was told so.
+    fn wrong(&self, all: bool) -> Option<String> {
+        let truth = lock(&self.truth);
+        if !truth.broken.is_empty() {
+            return Some(truth.broken.join("; "));
+        }
+        truth.tokens.iter().find_map(|(number, fate)| {
+            let Fate { owner, dropped, left, arrived, told } = *fate;
+            let least = u64::from(arrived);
+            if !truth.is_alive(owner) {
+                None
+            } else if dropped {
+                let right = (least..=left).contains(&told);
+                (!right).then(|| format!("token {number} left {left} times, and was told {told}"))
+            } else {
+                // What came in a session that was lost meanwhile may have come in the next: it is let go at the end.
+                let held = !all && truth.is_held(*number);
+                (!held).then(|| format!("token {number} of {owner:?} is held by nobody"))
+            }
+        })
+    }
+
     async fn open(&self) {
-        lock(&self.truth).lives.entry(Process::Room).and_modify(|life| *life += 1).or_insert(1);
-        let node = self.world.node("room").limits(limits()).start();
-        let kept = Arc::new(Mutex::default());
+        lock(&self.truth).begin(Process::Room);
+        let node = self.world.node("room").limits(limits(self)).start();
+        let kept = Kept::default();
         *lock(&self.room) = kept.clone();
         *lock(&self.node) = Some(node.clone());
-        let (truth, made) = (self.truth.clone(), self.made.clone());
-        let hall = Hall { node: node.clone(), kept, truth, made };
+        let (truth, world) = (self.truth.clone(), self.world.clone());
+        let hall = Hall { node: node.clone(), kept, truth, world };
         node.registry().bind("room", hall).expect("a free name");
         node.listen("tcp://room:1").await.expect("a free port");
         node.listen("udp://room:2").await.expect("a free port");
     }
 
-    async fn make_trouble(self) {
+    async fn make_trouble(self, troubles: u64) {
         let world = &self.world;
-        for _ in 0..TROUBLES {
-            tokio::time::sleep(world.time_up_to(Duration::from_millis(700))).await;
+        for _ in 0..troubles {
+            tokio::time::sleep(world.time_up_to(self.pause * 3)).await;
             let guest = world.below(self.guests);
-            let host = format!("guest{guest}");
-            match world.below(5) {
-                0 | 1 => drop(world.cut("room", &host)),
-                2 => {
-                    world.partition("room", &host);
+            match world.below(8) {
+                0..=2 => drop(world.cut("room", &host(guest))),
+                3 => {
+                    world.partition("room", &host(guest));
                     tokio::time::sleep(world.time_up_to(Duration::from_millis(400))).await;
                     world.heal();
                 }
-                3 if self.crashes && world.one_in(2) => {
-                    // Long enough for the session to be gone, as all know.
-                    world.partition("room", &host);
-                    lock(&self.truth).lose(guest);
-                    tokio::time::sleep(TTL * 3).await;
-                    lock(&self.truth).begin_anew(guest);
-                    world.heal();
+                4 | 5 if self.ttl > SHORT_TTL || self.crashes && world.one_in(3) => {
+                    self.part_for_long(guest).await;
                 }
-                4 if self.crashes => {
+                6 if self.crashes => {
                     {
                         let mut truth = lock(&self.truth);
-                        *truth.lives.entry(Process::Room).or_default() += 1;
+                        truth.begin(Process::Room);
                         (0..self.guests).for_each(|guest| truth.lose(guest));
-                        truth.holds.retain(|(_, holder), _| *holder != Holder::Kept(Process::Room));
                     }
                     world.crash("room");
                     tokio::time::sleep(world.time_up_to(Duration::from_millis(300))).await;
@@ -443,167 +235,42 @@ impl Scene {
         world.heal();
     }
 
-    async fn visit(self, guest: u64) -> Guest {
-        lock(&self.truth).lives.insert(Process::Guest(guest), 1);
-        let node = self.world.node(&format!("guest{guest}")).limits(limits()).start();
-        let url = if (guest + self.world.seed()).is_multiple_of(2) {
-            "tcp://room:1/room"
-        } else {
-            "udp://room:2/room"
-        };
-        let room: RoomProxy = node.proxy(url).expect("a good address");
-        let mut guest = Guest { number: guest, node, room, tokens: BTreeMap::new(), scene: self };
-        for step in 0..STEPS {
-            tokio::time::sleep(guest.scene.world.time_up_to(Duration::from_millis(250))).await;
-            guest.step(step).await;
-        }
-        guest
-    }
-}
-
-/// A process that visits the room.
-struct Guest {
-    number: u64,
-    node: Node,
-    room: RoomProxy,
-    /// Tokens that it has, with the session in which they came if they are the room's.
-    tokens: BTreeMap<u64, (TokenProxy, Option<Stamp>)>,
-    scene: Scene,
-}
-
-impl Guest {
-    fn process(&self) -> Process {
-        Process::Guest(self.number)
-    }
-
-    async fn step(&mut self, step: u64) {
-        let world = self.scene.world.clone();
-        let patience = if world.one_in(3) {
-            world.time_up_to(Duration::from_millis(60)) + Duration::from_millis(1)
-        } else {
-            Duration::from_secs(20)
-        };
-        let new = self.number * 1000 + step;
-        let known = self.tokens.keys().copied().nth(world.below(self.tokens.len() as u64) as usize);
-        match (world.below(8), known) {
-            (0, _) | (1, None) => self.pass_new(new, patience).await,
-            (1, Some(known)) => self.pass(known, patience).await,
-            (2 | 3, _) => self.get(new, patience).await,
-            (4, Some(known)) => self.call(known).await,
-            (5, Some(known)) => self.let_go(known),
-            (6, _) => self.forget(step, patience).await,
-            _ => self.look(step, patience).await,
-        }
-    }
-
-    /// Passes a token that nobody has but the call.
-    async fn pass_new(&mut self, number: u64, patience: Duration) {
-        let coin = Coin::new(self.process(), number, &self.scene.truth);
-        let token: TokenProxy = self.node.export(coin);
-        if self.scene.world.one_in(2) {
-            lock(&self.scene.truth).hold(number, Holder::Kept(self.process()), (self.number, 0));
-            self.tokens.insert(number, (token.clone(), None));
-            let stamp = (u64::MAX, 0);
-            lock(&self.scene.truth).holds.insert((number, Holder::Kept(self.process())), stamp);
-        }
-        self.hand_over(number, token, patience).await;
-    }
-
-    async fn pass(&mut self, number: u64, patience: Duration) {
-        let (token, came) = self.tokens[&number].clone();
-        // What is the room's own is called there and no more.
-        if came.is_none() {
-            self.hand_over(number, token, patience).await;
-        }
-    }
-
-    async fn hand_over(&self, number: u64, token: TokenProxy, patience: Duration) {
-        let truth = &self.scene.truth;
-        let stamp = lock(truth).stamp(self.number);
-        // As long as the call is not finished; it is when the session is lost, before its caller looks.
-        lock(truth).holds.insert((number, Holder::Call(self.number)), stamp);
-        let outcome = match self.scene.world.below(4) {
-            0 | 1 => self.room.keep(stamp, number, token).timeout(patience).await.is_ok(),
-            2 => self.room.keep_again(stamp, number, token).timeout(patience).await.is_ok(),
-            _ => {
-                let shown = self
-                    .room
-                    .show(stamp, number, token)
-                    .timeout(patience.min(Duration::from_secs(2)))
-                    .await;
-                let current = lock(truth).is_current(stamp);
-                if let (Ok(false), true) = (&shown, current) {
-                    // The call back may have failed on its way.
-                    lock(truth).tally.failed += 1;
-                }
-                false
-            }
-        };
-        let mut truth = lock(truth);
-        truth.release(number, Holder::Call(self.number));
-        let now = self.scene.world.elapsed();
-        if truth.suspects.remove(&(number, self.number)).is_some_and(|gone| gone < now) {
-            truth.broken.push(format!("I11: token {number} was dropped in the middle of a call"));
-        }
-        truth.tally.kept += u64::from(outcome);
-    }
-
-    /// Gets a token of the room's.
-    async fn get(&mut self, number: u64, patience: Duration) {
-        let stamp = lock(&self.scene.truth).stamp(self.number);
-        let made = match self.scene.world.one_in(2) {
-            true => self.room.make(stamp, number).timeout(patience).await,
-            false => self.room.make_again(stamp, number).timeout(patience).await,
-        };
-        let Ok(token) = made else { return };
-        let Ok(named) = token.number().timeout(Duration::from_secs(20)).await else { return };
-        let mut truth = lock(&self.scene.truth);
-        truth.hold(named, Holder::Kept(self.process()), stamp);
-        truth.tally.kept += 1;
+    /// The room lets go what it keeps.
+    fn let_go(&self) {
+        let kept = std::mem::take(&mut *lock(&lock(&self.room)));
+        let mut truth = lock(&self.truth);
+        kept.keys().for_each(|number| truth.release(*number, Holder::Kept(Process::Room)));
         drop(truth);
-        self.tokens.insert(named, (token, Some(stamp)));
+        drop(kept);
     }
 
-    async fn call(&self, number: u64) {
-        let (token, came) = self.tokens[&number].clone();
-        let stamp = came.unwrap_or((u64::MAX, 0));
-        judge(
-            &self.scene.truth,
-            number,
-            stamp,
-            token.number().timeout(Duration::from_secs(5)).await,
-        );
-    }
-
-    fn let_go(&mut self, number: u64) {
-        lock(&self.scene.truth).release(number, Holder::Kept(self.process()));
-        self.tokens.remove(&number);
-    }
-
-    async fn forget(&self, step: u64, patience: Duration) {
-        let number = self.number * 1000 + self.scene.world.below(step + 1);
-        let _ = self.room.forget(number).timeout(patience).await;
-    }
-
-    /// Has the room call a token, or give it back.
-    async fn look(&mut self, step: u64, patience: Duration) {
-        let number = self.number * 1000 + self.scene.world.below(step + 1);
-        if self.scene.world.one_in(2) {
-            let _ = self.room.call_kept(number).timeout(patience).await;
+    /// Longer than anybody waits for an answer: the session must not go then; or it is gone, as all know; or it may be.
+    async fn part_for_long(&self, guest: u64) {
+        let world = &self.world;
+        let some = world.time_up_to(Duration::from_secs(2));
+        world.partition("room", &host(guest));
+        if world.one_in(2) {
+            self.let_go();
+        }
+        if self.ttl > SHORT_TTL {
+            tokio::time::sleep(SHORT_TTL + some).await;
+            world.heal();
+            // Two of them would be as long as its lease.
+            tokio::time::sleep(RECOVERED).await;
             return;
         }
-        let Ok(Some(token)) = self.room.give_back(number).timeout(patience).await else { return };
-        if self.node.object_of(&token).is_some() {
-            lock(&self.scene.truth).tally.home += 1;
-            let found = token.number().await.expect("it is at home");
-            assert_eq!(found, number);
-        }
+        lock(&self.truth).lose(guest);
+        let longer = if world.one_in(2) { self.ttl * 2 } else { some };
+        tokio::time::sleep(self.ttl + longer).await;
+        lock(&self.truth).begin_anew(guest);
+        world.heal();
     }
 }
 
-fn limits() -> Limits {
+fn limits(scene: &Scene) -> Limits {
     Limits {
-        session_ttl: TTL,
+        session_ttl: scene.ttl,
+        window: scene.window,
         ping_interval: Duration::from_millis(500),
         reconnect_max: Duration::from_millis(200),
         handshake_timeout: Duration::from_secs(1),
@@ -611,13 +278,20 @@ fn limits() -> Limits {
     }
 }
 
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+/// What nodes hold, when nobody holds anything.
+fn held(nodes: &[&Node]) -> Option<String> {
+    let held: Vec<_> = nodes.iter().flat_map(|node| node.references()).collect();
+    (!held.is_empty()).then(|| format!("nobody holds {held:?}"))
 }
 
-const STEPS: u64 = 14;
-const TROUBLES: u64 = 5;
 /// How long a session lives without a link; longer than all that happens to links by chance.
-const TTL: Duration = Duration::from_secs(5);
-/// After that, leases have ended, and what was asked was answered.
-const SETTLED: Duration = Duration::from_secs(12);
+const SHORT_TTL: Duration = Duration::from_secs(5);
+/// The same, longer than all partitions.
+const LONG_TTL: Duration = Duration::from_secs(12);
+/// After that, there are links again.
+const RECOVERED: Duration = Duration::from_secs(3);
+const A_MOMENT: Duration = Duration::from_secs(1);
+/// After more than two lives of a session leases have ended, and what was asked was answered.
+fn settled(ttl: Duration) -> Duration {
+    ttl * 2 + Duration::from_secs(2)
+}

@@ -94,9 +94,15 @@ const PLANTED_IN_MAILBOXES: &[&str] = &[
 
 /// Each planted bug that runs of references find.
 const PLANTED_IN_REFERENCES: &[&str] = &[
+    "arguments_go_before_their_call_has_ended",
     "lost_references_are_not_asked_about",
+    "one_holder_of_two_is_enough",
+    "pins_end_when_the_call_left",
     "references_outlive_their_session",
+    "replies_that_are_sent_again_count_again",
+    "unfinished_arguments_end_with_the_session",
     "what_is_given_back_is_said_once",
+    "what_is_on_its_way_is_given_back",
 ];
 
 /// Seeds within which each must be found.

@@ -84,15 +84,21 @@ enum Way {
 }
 
 struct State {
-    exports: Exports<Arc<Exported>>,
+    exports: Exports<Lent>,
     imports: Imports,
     session: Option<SessionId>,
     /// Counts the sessions.
     epoch: u64,
     /// Objects that the peer does not hold any more, to be dropped under no lock.
-    dropped: Vec<Arc<Exported>>,
+    dropped: Vec<Lent>,
     held: Vec<Box<dyn Any + Send>>,
     closed: bool,
+}
+
+/// An object under the id by which the peer knows it. Passed anew after it was given back, it has another.
+struct Lent {
+    exported: Arc<Exported>,
+    id: u64,
 }
 
 impl Peer {
@@ -193,9 +199,9 @@ impl Peer {
         if state.closed {
             return Err(TooMany);
         }
-        state.exports.pass(exported.key, || {
+        state.exports.pass(exported.key, |id| {
             exported.hold();
-            exported.clone()
+            Lent { exported: exported.clone(), id }
         })
     }
 
@@ -209,6 +215,12 @@ impl Peer {
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    #[cfg(farcall_canary)]
+    fn count_again(&self, records: &[Record]) {
+        let mut state = self.lock();
+        records.iter().for_each(|record| state.exports.count_again(*record));
     }
 
     /// The peer gives records back.
@@ -233,7 +245,7 @@ impl Peer {
 
     /// The object that the peer knows by this id.
     pub(crate) fn exported(&self, id: u64) -> Option<Arc<Exported>> {
-        self.lock().exports.get(id).cloned()
+        self.lock().exports.get(id).map(|lent| lent.exported.clone())
     }
 
     /// A record came; nothing for one that must not come any more, else in which session it did.
@@ -323,8 +335,8 @@ impl Peer {
         };
         drop(held);
         let cell = lock(&self.serving).upgrade();
-        for object in dropped {
-            object.unhold(cell.as_ref());
+        for Lent { exported, id } in dropped {
+            exported.unhold(cell.as_ref(), id);
         }
         !closed
     }
@@ -396,7 +408,8 @@ impl Peer {
     /// The objects that the peer holds, with how many records of each; and how many of its objects are held here.
     pub(crate) fn held(&self) -> (Vec<(Arc<Exported>, u64)>, usize) {
         let state = self.lock();
-        let exported = state.exports.iter().map(|(object, open)| (object.clone(), open)).collect();
+        let lent = state.exports.iter();
+        let exported = lent.map(|(lent, open)| (lent.exported.clone(), open)).collect();
         (exported, state.imports.len())
     }
 

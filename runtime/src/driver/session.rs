@@ -9,6 +9,8 @@ use super::back::{Channel, Pipe};
 use super::clock::Clock;
 use super::handles::Handles;
 use super::lock;
+#[cfg(farcall_canary)]
+use super::references::received::Pins;
 use super::references::{Home, Partner};
 use crate::context::{CancelSource, Flag};
 use crate::id::{NodeId, Seq, SessionId};
@@ -199,6 +201,13 @@ impl CellState {
     /// Holds something until a call is finished.
     pub(super) fn keep(&mut self, seq: Seq, held: Held) {
         self.kept.get_or_insert_default().entry(seq).or_default().push(held);
+    }
+
+    /// The bug that counts the references in answers again when these are sent again.
+    #[cfg(farcall_canary)]
+    pub(super) fn count_again(&self) {
+        let held = self.kept.iter().flat_map(|kept| kept.values().flatten());
+        held.filter_map(|held| held.downcast_ref::<Pins>()).for_each(Pins::count_again);
     }
 
     /// What held references of calls that are finished, to be dropped under no lock.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::fabric::Fabric;
 use super::network::HostNetwork;
 use super::{Faults, Sim, World};
-use crate::transport::{Listener, Network, Stream};
+use crate::transport::{Inbox, Listener, Network, Stream};
 use crate::{Address, Interface, Node};
 
 /// Two streams of one connection, from `a` to `b`.
@@ -86,6 +87,34 @@ async fn a_partition_holds_bytes_until_it_is_healed() {
     assert!(tokio::time::timeout(minute, there.read_u8()).await.is_err());
     fabric.with(|state| state.heal());
     assert_eq!(there.read_u8().await.expect("healed"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_loses_datagrams_on_their_way_and_their_repeats() {
+    let fabric = Fabric::new(1, Faults { repeat_one_in: 1, ..Faults::none() });
+    let [a, b] = ["a", "b"].map(|name| fabric.with(|state| state.start(name)));
+    let bind = |host, port, peer| fabric.with(|state| state.bind(host, port, peer));
+    let (there, _) = bind(b, 1, None).expect("a free port");
+    let (here, _) = bind(a, 0, Some(("b", 1))).expect("a free port");
+    let send = || fabric.with(|state| drop(state.poll_send(here, None, b"any", 3)));
+    let arrived = async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (cx, mut inbox) = (Context::from_waker(Waker::noop()), Inbox::default());
+        fabric.with(|state| drop(state.poll_receive(there, &cx, &mut inbox)));
+        inbox.len()
+    };
+    send();
+    fabric.with(|state| state.block("a", "b"));
+    send();
+    assert_eq!(arrived().await, 0);
+    fabric.with(|state| state.heal());
+    assert_eq!(arrived().await, 0, "it is lost, not held");
+    fabric.with(|state| state.block("a", "b"));
+    send();
+    fabric.with(|state| state.heal());
+    assert_eq!(arrived().await, 0, "its repeat is lost as well");
+    send();
+    assert_eq!(arrived().await, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,8 +26,8 @@ pub(crate) struct Exported {
     /// How many peers were handed it and have not given it back.
     holders: AtomicUsize,
     watch: Option<Watch>,
-    /// The sessions that look at it, by handles.
-    seen: Mutex<Vec<(Weak<Cell>, Handle)>>,
+    /// The sessions that look at it, by the ids that they know and the handles that they gave these.
+    seen: Mutex<Vec<(Weak<Cell>, u64, Handle)>>,
 }
 
 /// The objects of a node that have no name, and what it passes to itself.
@@ -115,16 +115,15 @@ impl Exported {
         &self.slot
     }
 
-    /// A session has looked it up as this handle.
-    pub(in crate::driver) fn seen_by(&self, cell: &Arc<Cell>, handle: Handle) {
+    /// A session has looked up an id of it as this handle.
+    pub(in crate::driver) fn seen_by(&self, cell: &Arc<Cell>, id: u64, handle: Handle) {
         let mut seen = lock(&self.seen);
-        seen.retain(|(of, _)| of.strong_count() > 0);
-        let known = |(of, other): &(Weak<Cell>, Handle)| {
-            *other == handle && std::ptr::eq(of.as_ptr(), Arc::as_ptr(cell))
-        };
-        if !seen.iter().any(known) {
-            seen.push((Arc::downgrade(cell), handle));
-        }
+        // The peer gives a handle another time when it needs it no more: then it is this id's.
+        seen.retain(|(of, _, other)| {
+            let again = *other == handle && std::ptr::eq(of.as_ptr(), Arc::as_ptr(cell));
+            of.strong_count() > 0 && !again
+        });
+        seen.push((Arc::downgrade(cell), id, handle));
     }
 
     /// A session was handed it.
@@ -132,10 +131,10 @@ impl Exported {
         self.holders.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A peer holds it no more: what its session has looked up is forgotten. Runs the user's code.
-    pub(in crate::driver) fn unhold(&self, cell: Option<&Arc<Cell>>) {
+    /// A peer holds it no more by this id: what its session has looked up by that is forgotten. Runs the user's code.
+    pub(in crate::driver) fn unhold(&self, cell: Option<&Arc<Cell>>, id: u64) {
         if let Some(cell) = cell {
-            self.forget(|seen| std::ptr::eq(seen.as_ptr(), Arc::as_ptr(cell)));
+            self.forget(|seen, of| of == id && std::ptr::eq(seen.as_ptr(), Arc::as_ptr(cell)));
         }
         if self.holders.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(watch) = &self.watch
@@ -145,10 +144,10 @@ impl Exported {
         }
     }
 
-    fn forget(&self, which: impl Fn(&Weak<Cell>) -> bool) {
+    fn forget(&self, which: impl Fn(&Weak<Cell>, u64) -> bool) {
         let mut forgotten = Vec::new();
-        lock(&self.seen).retain(|(cell, handle)| {
-            let forget = which(cell);
+        lock(&self.seen).retain(|(cell, id, handle)| {
+            let forget = which(cell, *id);
             if forget {
                 forgotten.push((cell.clone(), *handle));
             }
@@ -169,7 +168,7 @@ impl Drop for Exported {
             return;
         }
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            self.forget(|_| true);
+            self.forget(|_, _| true);
             drop(self.slot.clear());
         }));
         if ended.is_err() {
@@ -180,3 +179,44 @@ impl Drop for Exported {
 
 /// So many objects are made between two looks for those that are gone.
 const SWEEP: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::clock::Clock;
+    use crate::driver::references::nobody;
+    use crate::id::{NodeId, SessionId};
+    use crate::limits::Limits;
+    use crate::protocol::server::{ProcessBudget, ServerSession};
+    use crate::registry::Registry;
+
+    static ANY: Descriptor = Descriptor { name: "Any", methods: &[] };
+
+    fn cell() -> Arc<Cell> {
+        let (limits, budget) = (Arc::new(Limits::default()), Arc::new(ProcessBudget::default()));
+        let session =
+            ServerSession::new(SessionId(1), NodeId(uuid::Uuid::from_u128(2)), limits, budget);
+        Arc::new(Cell::new(session, Clock::new(), nobody()))
+    }
+
+    #[test]
+    fn what_is_given_back_takes_no_handle_of_what_was_passed_meanwhile() {
+        let (one, other) = (cell(), cell());
+        let objects = Objects::default();
+        let exported = objects.exported(&ANY, Registry::new(8, false).nothing(), false, None);
+        exported.seen_by(&one, 1, 10);
+        exported.seen_by(&one, 1, 11);
+        exported.seen_by(&other, 1, 10);
+        exported.hold();
+        // It is given back and passed again before anybody looks, and the handle of before is given to it anew.
+        exported.hold();
+        exported.seen_by(&one, 2, 10);
+        exported.seen_by(&one, 2, 12);
+        let seen = || -> Vec<_> {
+            lock(&exported.seen).iter().map(|(_, id, handle)| (*id, *handle)).collect()
+        };
+        assert_eq!(seen(), [(1, 11), (1, 10), (2, 10), (2, 12)]);
+        exported.unhold(Some(&one), 1);
+        assert_eq!(seen(), [(1, 10), (2, 10), (2, 12)]);
+    }
+}

@@ -107,6 +107,10 @@ pub(in crate::driver) fn welcome<T>(
         .session
         .attach(hello.link, hello.max_message, finished)
         .map_err(|Violation(what)| (CloseCode::Violation, what))?;
+    #[cfg(farcall_canary)]
+    if cfg_canary!("replies_that_are_sent_again_count_again") {
+        state.count_again();
+    }
     let mut greeting = sessions.greeting(hello, welcomed.id, welcomed.resumed, known, limits);
     drop(sessions);
     if datagrams {

@@ -90,10 +90,10 @@ impl Desk {
     pub(super) fn resolve(&self, object: &str, handle: Handle) -> Option<Arc<Slot>> {
         let registry = &self.server.registry;
         if let Some(id) = object.strip_prefix(REFERENCE) {
-            let exported = u64::from_str_radix(id, 16).ok().and_then(|id| self.exported(id));
-            return Some(match exported {
-                Some(exported) => {
-                    exported.seen_by(&self.cell, handle);
+            let id = u64::from_str_radix(id, 16).ok();
+            return Some(match id.and_then(|id| Some((id, self.exported(id)?))) {
+                Some((id, exported)) => {
+                    exported.seen_by(&self.cell, id, handle);
                     exported.slot().clone()
                 }
                 None => registry.nothing(),

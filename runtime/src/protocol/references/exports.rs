@@ -68,18 +68,22 @@ impl<T> Exports<T> {
         Exports { ids_of, limit, entries, ids, doubts }
     }
 
-    /// One more record with an object is made; it is unfinished until [`ended`](Self::ended).
+    /// One more record with an object is made; it is unfinished until [`ended`](Self::ended). `object` is told its id.
     ///
     /// # Errors
     /// [`TooMany`]; nothing was changed.
-    pub(crate) fn pass(&mut self, key: u64, object: impl FnOnce() -> T) -> Result<Record, TooMany> {
+    pub(crate) fn pass(
+        &mut self,
+        key: u64,
+        object: impl FnOnce(u64) -> T,
+    ) -> Result<Record, TooMany> {
         let id = match self.ids.get(&key) {
             Some(&id) => id,
             None if self.entries.len() >= self.limit => return Err(TooMany),
             None => {
                 let id = self.ids_of.next();
                 let (issued, released, pinned) = (0, Finished::default(), Vec::new());
-                let export = Export { object: object(), key, issued, released, pinned };
+                let export = Export { object: object(id), key, issued, released, pinned };
                 self.entries.insert(id, export);
                 self.ids.insert(key, id);
                 id
@@ -105,6 +109,9 @@ impl<T> Exports<T> {
     /// The peer gives records back. Returns the object if nothing holds it any more.
     pub(crate) fn release(&mut self, id: u64, marks: &Ranges) -> Option<T> {
         let export = self.entries.get_mut(&id)?;
+        if cfg_canary!("what_is_on_its_way_is_given_back") {
+            export.released.insert_range(1, export.issued + 1);
+        }
         for &(start, end) in marks {
             // What was never sent cannot be given back.
             let end = end.min(export.issued + 1);
@@ -170,13 +177,22 @@ impl<T> Exports<T> {
         self.doubts.clear();
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         for export in self.entries.values_mut() {
-            let unfinished = |mark: &u64| export.pinned.contains(mark);
+            let ends = cfg_canary!("unfinished_arguments_end_with_the_session");
+            let unfinished = |mark: &u64| export.pinned.contains(mark) && !ends;
             let gone: Vec<u64> = (1..=export.issued)
                 .filter(|mark| !export.released.contains(*mark) && !unfinished(mark))
                 .collect();
             gone.into_iter().for_each(|mark| export.released.insert(mark));
         }
         ids.into_iter().filter_map(|id| self.collect(id)).collect()
+    }
+
+    /// The bug that counts a reply again when it is sent again.
+    #[cfg(farcall_canary)]
+    pub(crate) fn count_again(&mut self, record: Record) {
+        if let Some(export) = self.entries.get_mut(&record.id) {
+            export.issued += 1;
+        }
     }
 
     /// Everything, when there is no peer any more.
@@ -201,7 +217,10 @@ impl<T> Exports<T> {
     /// Drops an object that nothing holds.
     fn collect(&mut self, id: u64) -> Option<T> {
         let export = self.entries.get(&id)?;
-        if !export.pinned.is_empty() || export.released.floor() <= export.issued {
+        // The other side keeps them as well, so that this bug is planted on both.
+        let pinned =
+            !export.pinned.is_empty() && !cfg_canary!("arguments_go_before_their_call_has_ended");
+        if pinned || export.released.floor() <= export.issued {
             return None;
         }
         let export = self.entries.remove(&id)?;

@@ -43,7 +43,7 @@ impl Imports {
     pub(crate) fn unhold(&mut self, id: u64) -> bool {
         let Some(import) = self.entries.get_mut(&id) else { return false };
         import.held = import.held.saturating_sub(1);
-        if import.held > 0 {
+        if import.held > 0 && !cfg_canary!("one_holder_of_two_is_enough") {
             return false;
         }
         let Some(import) = self.entries.remove(&id) else { return false };

@@ -25,8 +25,8 @@ fn give_back(from: &mut Imports, to: &mut Exports<&'static str>) -> Vec<&'static
 #[test]
 fn an_object_goes_with_the_last_record_and_the_last_holder() {
     let (mut exports, mut imports) = (exports(), Imports::default());
-    let one = exports.pass(7, || "seven").expect("room");
-    let two = exports.pass(7, || panic!("it is there")).expect("room");
+    let one = exports.pass(7, |_| "seven").expect("room");
+    let two = exports.pass(7, |_| panic!("it is there")).expect("room");
     assert_eq!(two, Record { id: one.id, mark: 2 });
     assert!(imports.receive(one) && imports.receive(two));
     assert_eq!(exports.ended(Time::ZERO, one), None);
@@ -41,7 +41,7 @@ fn an_object_goes_with_the_last_record_and_the_last_holder() {
 #[test]
 fn what_is_given_back_before_its_call_has_ended_stays() {
     let (mut exports, mut imports) = (exports(), Imports::default());
-    let record = exports.pass(7, || "seven").expect("room");
+    let record = exports.pass(7, |_| "seven").expect("room");
     imports.receive(record);
     imports.unhold(record.id);
     assert_eq!(give_back(&mut imports, &mut exports), Vec::<&str>::new());
@@ -51,13 +51,13 @@ fn what_is_given_back_before_its_call_has_ended_stays() {
 #[test]
 fn a_repeat_counts_once_and_a_repeated_release_too() {
     let (mut exports, mut imports) = (exports(), Imports::default());
-    let first = exports.pass(7, || "seven").expect("room");
+    let first = exports.pass(7, |_| "seven").expect("room");
     imports.receive(first);
     imports.receive(first);
     imports.unhold(first.id);
     imports.unhold(first.id);
     let released = imports.releases(9);
-    let second = exports.pass(7, || "again").expect("room");
+    let second = exports.pass(7, |_| "again").expect("room");
     exports.ended(Time::ZERO, first);
     exports.ended(Time::ZERO, second);
     for _ in 0..3 {
@@ -75,7 +75,7 @@ fn an_id_is_not_used_again() {
     let (mut exports, mut imports) = (exports(), Imports::default());
     let mut seen = BTreeSet::new();
     for _ in 0..1000 {
-        let record = exports.pass(7, || "seven").expect("room");
+        let record = exports.pass(7, |_| "seven").expect("room");
         assert_eq!(record.mark, 1);
         assert!(seen.insert(record.id), "{record:?}");
         exports.ended(Time::ZERO, record);
@@ -88,7 +88,7 @@ fn an_id_is_not_used_again() {
 #[test]
 fn a_record_that_never_came_is_asked_about_and_then_refused() {
     let (mut exports, mut imports) = (exports(), Imports::default());
-    let lost = exports.pass(7, || "seven").expect("room");
+    let lost = exports.pass(7, |_| "seven").expect("room");
     assert_eq!(exports.ended(Time::ZERO, lost), None);
     assert_eq!(exports.doubts(Time::ZERO, 9), []);
     assert_eq!(exports.next_doubt(), Time::ZERO + Duration::from_secs(1));
@@ -101,7 +101,7 @@ fn a_record_that_never_came_is_asked_about_and_then_refused() {
 #[test]
 fn a_record_that_is_held_stays_when_it_is_asked_about() {
     let (mut exports, mut imports) = (exports(), Imports::default());
-    let record = exports.pass(7, || "seven").expect("room");
+    let record = exports.pass(7, |_| "seven").expect("room");
     imports.receive(record);
     exports.ended(Time::ZERO, record);
     assert_eq!(exports.doubts(later(), 9), [record]);
@@ -114,13 +114,13 @@ fn a_record_that_is_held_stays_when_it_is_asked_about() {
 #[test]
 fn marks_that_were_never_sent_release_nothing() {
     let mut exports = exports();
-    let record = exports.pass(7, || "seven").expect("room");
+    let record = exports.pass(7, |_| "seven").expect("room");
     exports.ended(Time::ZERO, record);
     for marks in [vec![(0, 1)], vec![(2, 100)], vec![(5, 3)], vec![(0, u64::MAX)]] {
         assert_eq!(exports.release(record.id, &marks), None, "{marks:?}");
     }
     assert_eq!(exports.release(!record.id, &vec![(1, 2)]), None);
-    let second = exports.pass(7, || "seven").expect("room");
+    let second = exports.pass(7, |_| "seven").expect("room");
     assert_eq!(exports.release(record.id, &vec![(1, u64::MAX)]), None, "the second has not ended");
     assert_eq!(exports.ended(Time::ZERO, second), Some("seven"));
 }
@@ -129,19 +129,19 @@ fn marks_that_were_never_sent_release_nothing() {
 fn there_are_as_many_objects_as_the_limit_says() {
     let mut exports = exports();
     for key in 0..3 {
-        exports.pass(key, || "any").expect("room");
+        exports.pass(key, |_| "any").expect("room");
     }
-    assert_eq!(exports.pass(3, || "any"), Err(TooMany));
-    exports.pass(2, || "any").expect("it is there already");
+    assert_eq!(exports.pass(3, |_| "any"), Err(TooMany));
+    exports.pass(2, |_| "any").expect("it is there already");
     assert_eq!(exports.clear().len(), 3);
-    exports.pass(3, || "any").expect("room again");
+    exports.pass(3, |_| "any").expect("room again");
 }
 
 #[test]
 fn a_session_that_is_gone_holds_nothing_but_what_is_unfinished() {
     let mut exports = exports();
-    let held = exports.pass(1, || "held").expect("room");
-    let unfinished = exports.pass(2, || "unfinished").expect("room");
+    let held = exports.pass(1, |_| "held").expect("room");
+    let unfinished = exports.pass(2, |_| "unfinished").expect("room");
     exports.ended(Time::ZERO, held);
     assert_eq!(exports.reset(), ["held"]);
     assert_eq!(exports.get(unfinished.id), Some(&"unfinished"));

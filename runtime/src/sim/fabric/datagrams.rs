@@ -232,7 +232,8 @@ impl State {
         self.counts.datagrams += 1;
         let names = (self.name(here), self.name(there));
         let largest = self.faults.largest_datagram;
-        let lost = self.is_blocked(here, there)
+        let blocked = self.is_blocked(here, there);
+        let lost = blocked
             || largest > 0 && bytes.len() > largest
             || one_in(&mut self.rng, self.faults.lose_one_in);
         self.note(Event::Thrown {
@@ -242,7 +243,7 @@ impl State {
             digest: digest(bytes),
             lost,
         });
-        if one_in(&mut self.rng, self.faults.repeat_one_in) {
+        if one_in(&mut self.rng, self.faults.repeat_one_in) && !blocked {
             self.counts.repeated += 1;
             // Long after, now and then: another run of the server may have the port then.
             let times = if one_in(&mut self.rng, 4) { 200 } else { 2 };
@@ -290,6 +291,10 @@ impl State {
         {
             let Flying { from, to, bytes } = next.remove();
             let Some(id) = self.sockets.at(to) else { continue };
+            if self.host_at(from).is_some_and(|here| self.is_blocked(here, to.host)) {
+                self.counts.lost += 1;
+                continue;
+            }
             let Some(socket) = self.sockets.open.get_mut(&id) else { continue };
             if socket.peer.is_some_and(|peer| peer != from) {
                 continue;
