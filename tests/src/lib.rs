@@ -10,6 +10,7 @@ pub mod groups;
 pub mod ledger;
 pub mod link;
 pub mod mailboxes;
+pub mod process;
 pub mod random;
 pub mod raw;
 pub mod raw_datagram;

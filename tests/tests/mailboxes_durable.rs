@@ -1,7 +1,6 @@
 //! Exactly-once messages: between two stores, while the receiver is killed and while nobody is there.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use farcall::sqlite::params;
@@ -10,9 +9,8 @@ use farcall::{
     SendError, Sender, SenderConfig, SqliteStore,
 };
 use farcall_tests::ledger::{Folder, client, read};
+use farcall_tests::process::Process;
 use farcall_tests::service::{eventually, within};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
 const ANYWHERE: &str = "tcp://127.0.0.1:0";
 
@@ -22,33 +20,15 @@ fn exactly_once() -> SenderConfig {
 }
 
 /// The owner of a mailbox in a process of its own.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    async fn start(database: &Path, address: &str) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_mailbox_owner"))
-            .arg(database)
-            .arg(address)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("a process");
-        let output = child.stdout.take().expect("it is piped");
-        let mut lines = BufReader::new(output).lines();
-        let line = within("the URL", lines.next_line()).await.expect("it is text");
-        Process { child, url: line.expect("it listens") }
-    }
+async fn start(database: &Path, address: &str) -> Process {
+    Process::start(env!("CARGO_BIN_EXE_mailbox_owner"), &[&database, &address]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_come_once_and_in_order_while_the_receiver_is_killed_again_and_again() {
     let folder = Folder::new("mailbox-killed");
     let database = folder.file("owner.db");
-    let mut owner = Process::start(&database, ANYWHERE).await;
+    let mut owner = start(&database, ANYWHERE).await;
     let url = owner.url.clone();
     let address = url.trim_end_matches("/orders").to_owned();
     let node = client(&folder.file("sender.db"));
@@ -64,8 +44,8 @@ async fn messages_come_once_and_in_order_while_the_receiver_is_killed_again_and_
     for kill in 1..=KILLS {
         let reached = usize::try_from(kill * MESSAGES / (KILLS + 2)).expect("few");
         eventually("messages come", || got().len() > reached).await;
-        owner.child.kill().await.expect("it was running");
-        owner = Process::start(&database, &address).await;
+        owner.kill().await;
+        owner = start(&database, &address).await;
     }
     within("the end", posting).await.expect("the sender holds");
     let expected: Vec<u64> = (1..=MESSAGES.unsigned_abs() + 1).collect();

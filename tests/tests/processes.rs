@@ -6,17 +6,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use farcall::{CallError, Limits, Proxy as _, Semantics};
+use farcall_tests::process::Process;
 use farcall_tests::service::{
     Answer, Report, SEMANTICS, Transport, WorkProxy, call, client, eventually, order, within,
 };
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -29,33 +27,8 @@ const ANSWERS_PER_CYCLE: u64 = 200;
 /// The whole run takes less.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// A running server process; killed when it is dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    /// Starts one, and waits until it listens.
-    async fn start(address: &str, log: &Path) -> Process {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_work_server"))
-            .arg(address)
-            .arg(log)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("a process");
-        let output = child.stdout.take().expect("it is piped");
-        let mut lines = BufReader::new(output).lines();
-        let line = within("the URL", lines.next_line()).await.expect("it is text");
-        Process { child, url: line.expect("it listens") }
-    }
-
-    /// SIGKILL, and its end.
-    async fn kill(mut self) {
-        self.child.kill().await.expect("it was running");
-    }
+async fn start(address: &str, log: &Path) -> Process {
+    Process::start(env!("CARGO_BIN_EXE_work_server"), &[&address, &log]).await
 }
 
 /// Removed when it goes.
@@ -119,7 +92,7 @@ async fn a_server_over_udp_that_is_killed_again_and_again_breaks_no_promise() {
 async fn kill_again_and_again(transport: Transport) {
     let began = Instant::now();
     let log = LogFile::new(transport.scheme());
-    let mut process = Process::start(&transport.anywhere(), &log.0).await;
+    let mut process = start(&transport.anywhere(), &log.0).await;
     let address = process.url.strip_suffix("/work").expect("its name").to_owned();
     let soon = Duration::from_millis(5);
     let limits = Limits { reconnect_min: soon, reconnect_max: soon, ..Limits::default() };
@@ -136,7 +109,7 @@ async fn kill_again_and_again(transport: Transport) {
         let enough = progress.answered.load(Ordering::Relaxed) + ANSWERS_PER_CYCLE;
         eventually("more answers", || progress.answered.load(Ordering::Relaxed) >= enough).await;
         process.kill().await;
-        process = Process::start(&address, &log.0).await;
+        process = start(&address, &log.0).await;
     }
     progress.ended.store(true, Ordering::Release);
     let outcomes = within("the last answers", callers.join_all()).await.concat();
