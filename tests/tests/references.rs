@@ -600,6 +600,56 @@ async fn six_calls_through_a_reference_begin_in_order() {
         seen.push(call.await.expect("it is answered"));
     }
     assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+    // At home too, where a call that is awaited needs no link and one that is started does.
+    let home: CounterProxy = both.client.export(Tally::default());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let started = home.add(1).start().await.expect("it is sent");
+        let awaited = home.add(1).await.expect("it is behind the other");
+        seen.extend([started.await.expect("it is answered"), awaited]);
+    }
+    assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn an_object_is_kept_called_back_and_returned() {
+    for scheme in SCHEMES {
+        let both = both(scheme).await;
+        let tally = Arc::new(Tally::default());
+        both.shelf.keep(both.client.export_watched(tally.clone())).await.expect(scheme);
+        assert_eq!(both.shelf.use_kept(2).await.expect(scheme), 2, "{scheme}");
+        let back = both.shelf.give_back().await.expect(scheme).expect("it was kept");
+        assert!(both.client.object_of(&back).is_some(), "{scheme}");
+        assert_eq!(back.add(3).await.expect(scheme), 5, "{scheme}");
+        until(scheme, || tally.unreferenced.load(Ordering::SeqCst) == 1).await;
+        assert!(both.client.references().is_empty(), "{scheme}");
+        drop(back);
+        until(scheme, || Arc::strong_count(&tally) == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_when_its_answer_is_there_releases_what_came() {
+    for scheme in SCHEMES {
+        let both = both(scheme).await;
+        let mut answered = 0;
+        for turns in 0..30 {
+            let call = both.shelf.make().start().await.expect("it is sent");
+            // Before it left, while it crosses, and when the answer is there.
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            let ended = call.cancel().await;
+            answered += usize::from(ended.is_ok());
+            assert!(
+                ended.is_ok() || matches!(ended, Err(CallError::Cancelled { .. })),
+                "{scheme}: {ended:?}"
+            );
+        }
+        assert!(answered > 0, "{scheme}: none came that far");
+        until(scheme, || both.server.node().references().is_empty()).await;
+        until(scheme, || both.made.load(Ordering::SeqCst) >= answered).await;
+    }
 }
 
 #[tokio::test]
