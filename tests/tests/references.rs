@@ -63,8 +63,6 @@ pub trait Shelf {
     async fn fail(&self) -> Result<u64, Instead>;
     /// Calls all that are in it.
     async fn use_all(&self, shape: Shape) -> u64;
-    /// Counts all that are in it.
-    async fn take_all(&self, shape: Shape) -> u64;
     /// Is called while it calls.
     async fn enter(&self, depth: u64, shelf: ShelfProxy) -> u64;
     /// Takes one of another interface.
@@ -154,12 +152,6 @@ impl Shelf for Cupboard {
                 }
                 sum
             }
-        }
-    }
-    async fn take_all(&self, shape: Shape) -> u64 {
-        match shape {
-            Shape::Many(all) => all.len() as u64,
-            _ => 0,
         }
     }
     async fn enter(&self, depth: u64, shelf: ShelfProxy) -> u64 {
@@ -318,6 +310,13 @@ struct Watching {
     heard: AtomicUsize,
     began: tokio::sync::Notify,
     goes_on: tokio::sync::Notify,
+    stack: Mutex<Vec<usize>>,
+}
+
+#[inline(never)]
+fn place_on_the_stack() -> usize {
+    let here = 0_u8;
+    std::hint::black_box(&raw const here) as usize
 }
 
 #[remote]
@@ -341,6 +340,7 @@ impl Watcher for Watching {
         panic!("told to");
     }
     async fn deeper(&self, depth: u64, itself: WatcherProxy) -> u64 {
+        self.stack.lock().expect("no panic").push(place_on_the_stack());
         if depth == 0 {
             return 0;
         }
@@ -378,7 +378,14 @@ async fn a_call_at_home_needs_no_link_and_is_a_call_like_others() {
     assert_eq!(statistics.calls, 12);
     // Deeper than a stack should be, the rest goes over the link of the node to itself.
     let home: WatcherProxy = node.export(object.clone());
-    assert_eq!(home.deeper(200, home.clone()).await.expect("home"), 200);
+    let mut stacks = [10, 200].map(|depth| (depth, 0));
+    for (depth, stack) in &mut stacks {
+        object.stack.lock().expect("no panic").clear();
+        assert_eq!(home.deeper(*depth, home.clone()).await.expect("home"), *depth);
+        let places = object.stack.lock().expect("no panic");
+        *stack = places.iter().max().unwrap_or(&0) - places.iter().min().unwrap_or(&0);
+    }
+    assert!(stacks[1].1 < 3 * stacks[0].1, "as deep as sixteen at most: {stacks:?}");
     node.registry().unbind("named").expect("bound");
     let named: WatcherProxy = node.own("named").expect("a runtime");
     let error = named.fail().await.expect_err("nothing is bound");
@@ -674,16 +681,4 @@ async fn as_many_objects_are_passed_to_a_peer_as_the_limit_says() {
     let four = all.into_iter().map(Some).collect();
     let error = both.shelf.use_all(Shape::Many(four)).await.expect_err("one too many");
     assert!(matches!(error, CallError::NotEncoded { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn what_is_passed_and_given_back_takes_no_memory() {
-    let both = both("tcp").await;
-    let tally = Arc::new(Tally::default());
-    for _ in 0..200 {
-        let counters: Vec<_> = (0..100).map(|_| Some(both.client.export(tally.clone()))).collect();
-        assert_eq!(both.shelf.take_all(Shape::Many(counters)).await.expect("taken"), 100);
-    }
-    until("all are given back", || both.client.references().is_empty()).await;
-    until("all are dropped", || Arc::strong_count(&tally) == 1).await;
 }
