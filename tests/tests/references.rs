@@ -63,8 +63,6 @@ pub trait Shelf {
     async fn fail(&self) -> Result<u64, Instead>;
     /// Calls all that are in it.
     async fn use_all(&self, shape: Shape) -> u64;
-    /// Counts all that are in it.
-    async fn take_all(&self, shape: Shape) -> u64;
     /// Is called while it calls.
     async fn enter(&self, depth: u64, shelf: ShelfProxy) -> u64;
     /// Takes one of another interface.
@@ -154,12 +152,6 @@ impl Shelf for Cupboard {
                 }
                 sum
             }
-        }
-    }
-    async fn take_all(&self, shape: Shape) -> u64 {
-        match shape {
-            Shape::Many(all) => all.len() as u64,
-            _ => 0,
         }
     }
     async fn enter(&self, depth: u64, shelf: ShelfProxy) -> u64 {
@@ -318,6 +310,13 @@ struct Watching {
     heard: AtomicUsize,
     began: tokio::sync::Notify,
     goes_on: tokio::sync::Notify,
+    stack: Mutex<Vec<usize>>,
+}
+
+#[inline(never)]
+fn place_on_the_stack() -> usize {
+    let here = 0_u8;
+    std::hint::black_box(&raw const here) as usize
 }
 
 #[remote]
@@ -341,6 +340,7 @@ impl Watcher for Watching {
         panic!("told to");
     }
     async fn deeper(&self, depth: u64, itself: WatcherProxy) -> u64 {
+        self.stack.lock().expect("no panic").push(place_on_the_stack());
         if depth == 0 {
             return 0;
         }
@@ -378,7 +378,14 @@ async fn a_call_at_home_needs_no_link_and_is_a_call_like_others() {
     assert_eq!(statistics.calls, 12);
     // Deeper than a stack should be, the rest goes over the link of the node to itself.
     let home: WatcherProxy = node.export(object.clone());
-    assert_eq!(home.deeper(200, home.clone()).await.expect("home"), 200);
+    let mut stacks = [10, 200].map(|depth| (depth, 0));
+    for (depth, stack) in &mut stacks {
+        object.stack.lock().expect("no panic").clear();
+        assert_eq!(home.deeper(*depth, home.clone()).await.expect("home"), *depth);
+        let places = object.stack.lock().expect("no panic");
+        *stack = places.iter().max().unwrap_or(&0) - places.iter().min().unwrap_or(&0);
+    }
+    assert!(stacks[1].1 < 3 * stacks[0].1, "as deep as sixteen at most: {stacks:?}");
     node.registry().unbind("named").expect("bound");
     let named: WatcherProxy = node.own("named").expect("a runtime");
     let error = named.fail().await.expect_err("nothing is bound");
@@ -600,6 +607,56 @@ async fn six_calls_through_a_reference_begin_in_order() {
         seen.push(call.await.expect("it is answered"));
     }
     assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+    // At home too, where a call that is awaited needs no link and one that is started does.
+    let home: CounterProxy = both.client.export(Tally::default());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let started = home.add(1).start().await.expect("it is sent");
+        let awaited = home.add(1).await.expect("it is behind the other");
+        seen.extend([started.await.expect("it is answered"), awaited]);
+    }
+    assert_eq!(seen, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn an_object_is_kept_called_back_and_returned() {
+    for scheme in SCHEMES {
+        let both = both(scheme).await;
+        let tally = Arc::new(Tally::default());
+        both.shelf.keep(both.client.export_watched(tally.clone())).await.expect(scheme);
+        assert_eq!(both.shelf.use_kept(2).await.expect(scheme), 2, "{scheme}");
+        let back = both.shelf.give_back().await.expect(scheme).expect("it was kept");
+        assert!(both.client.object_of(&back).is_some(), "{scheme}");
+        assert_eq!(back.add(3).await.expect(scheme), 5, "{scheme}");
+        until(scheme, || tally.unreferenced.load(Ordering::SeqCst) == 1).await;
+        assert!(both.client.references().is_empty(), "{scheme}");
+        drop(back);
+        until(scheme, || Arc::strong_count(&tally) == 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_when_its_answer_is_there_releases_what_came() {
+    for scheme in SCHEMES {
+        let both = both(scheme).await;
+        let mut answered = 0;
+        for turns in 0..30 {
+            let call = both.shelf.make().start().await.expect("it is sent");
+            // Before it left, while it crosses, and when the answer is there.
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            let ended = call.cancel().await;
+            answered += usize::from(ended.is_ok());
+            assert!(
+                ended.is_ok() || matches!(ended, Err(CallError::Cancelled { .. })),
+                "{scheme}: {ended:?}"
+            );
+        }
+        assert!(answered > 0, "{scheme}: none came that far");
+        until(scheme, || both.server.node().references().is_empty()).await;
+        until(scheme, || both.made.load(Ordering::SeqCst) >= answered).await;
+    }
 }
 
 #[tokio::test]
@@ -624,16 +681,4 @@ async fn as_many_objects_are_passed_to_a_peer_as_the_limit_says() {
     let four = all.into_iter().map(Some).collect();
     let error = both.shelf.use_all(Shape::Many(four)).await.expect_err("one too many");
     assert!(matches!(error, CallError::NotEncoded { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn what_is_passed_and_given_back_takes_no_memory() {
-    let both = both("tcp").await;
-    let tally = Arc::new(Tally::default());
-    for _ in 0..200 {
-        let counters: Vec<_> = (0..100).map(|_| Some(both.client.export(tally.clone()))).collect();
-        assert_eq!(both.shelf.take_all(Shape::Many(counters)).await.expect("taken"), 100);
-    }
-    until("all are given back", || both.client.references().is_empty()).await;
-    until("all are dropped", || Arc::strong_count(&tally) == 1).await;
 }

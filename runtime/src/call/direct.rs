@@ -4,6 +4,7 @@
 //! the caller gives up goes on in a task of the node. Only calls that are awaited, and only those that no other could have
 //! come before: all others go through the node's link to itself.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,15 +18,15 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Call, Target};
+use super::{Call, Hold, Target};
 use crate::context::{self, CallContext};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::{Arguments, Room, Status};
 use crate::driver::references::home::{Count, Visit, visit};
 use crate::driver::references::received::{Pins, Received};
-use crate::driver::references::{HOME, Partner};
+use crate::driver::references::{HOME, Home, Partner};
 use crate::driver::serving::{Answered, Handler};
-use crate::error::CallError;
+use crate::error::{CallError, FailureCode};
 use crate::registry::Bound;
 use crate::semantics::{Execution, Semantics};
 use crate::wire::body::Encoded;
@@ -64,7 +65,7 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     pub(crate) received: Option<Arc<Received>>,
     /// Holds what was received until it is decoded.
-    _held: Option<Box<dyn std::any::Any + Send>>,
+    _held: Option<Box<dyn Any + Send>>,
 }
 
 impl Target {
@@ -76,8 +77,8 @@ impl Target {
             return None;
         }
         let bound = match self.hold() {
-            Some(super::Hold::Own(exported)) => exported.slot().current()?,
-            Some(super::Hold::Import(_)) => return None,
+            Some(Hold::Own(exported)) => exported.slot().current()?,
+            Some(Hold::Import(_)) => return None,
             None => self.node.registry().resolve(&self.object)?.current()?,
         };
         let expected = &self.descriptor.methods[position];
@@ -136,7 +137,8 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         if let Some((length, _)) = &received {
             arguments.truncate(*length);
         }
-        let limit = timeout.map(|timeout| (timeout, Instant::now() + timeout));
+        let limit =
+            timeout.and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?)));
         let session = visit.session();
         let deadline = limit.map(|(_, deadline)| session.moment(deadline));
         let call = CallContext { seq, attempt: 1, method, deadline };
@@ -156,10 +158,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
 }
 
 /// What came behind a payload, and how long that is.
-fn received(
-    home: &Arc<dyn crate::driver::references::Home>,
-    body: &[u8],
-) -> Option<(usize, Received)> {
+fn received(home: &Arc<dyn Home>, body: &[u8]) -> Option<(usize, Received)> {
     // The list was written here.
     let (payload, list) = split(body).ok()?;
     let received = Received::new(home.clone(), &Partner::Local, list).ok()?;
@@ -254,7 +253,7 @@ impl Running {
         let limit = home.server().message_limit();
         if body.len() > limit {
             let text = format!("the result takes {} bytes, and {limit} are allowed", body.len());
-            let code = crate::error::FailureCode::ReplyTooLarge;
+            let code = FailureCode::ReplyTooLarge;
             return Err(code.into_error(text.into(), code.execution()));
         }
         let received = held.as_ref().and_then(|_| received(home, &body));
@@ -306,7 +305,7 @@ thread_local! {
 /// So many calls may run inside one another: all of them are on one stack.
 const MOST_DEPTH: usize = 16;
 
-/// What such a node calls itself; checked when a proxy is made.
+/// Whether a proxy of this peer calls its own node.
 pub(super) fn is_home(peer: &str) -> bool {
     peer == HOME
 }
