@@ -1,20 +1,42 @@
 //! `#[remote]` as a user's crate meets it: what compiles quietly, and the words of what does not.
 //!
-//! A compiler is run on the small programs in `ui/`. A `.stderr` file holds only errors that the
-//! macro words itself (`TRYBUILD=overwrite` writes them anew); where the compiler has the word,
-//! which may change, a test looks for the line that is blamed and for what is certain of its text.
+//! What is right is a module of this program, in `ui/pass`. On what is wrong, in `ui/fail` and `ui/compiler`, a compiler
+//! is run. A `.stderr` file holds only errors that the macro words itself (`UI=overwrite` writes them anew); where the
+//! compiler has the word, which may change, a test looks for the line that is blamed and for what is certain of its text.
 //! What an expansion does is tested elsewhere.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
-/// One test for both, since each set of cases builds all dependencies anew.
+#[path = "../ui/pass/mod.rs"]
+pub mod pass;
+
 #[test]
-fn right_interfaces_compile_quietly_and_wrong_ones_are_refused_in_the_macros_own_words() {
-    let cases = trybuild::TestCases::new();
-    cases.pass("ui/pass/*.rs");
-    cases.compile_fail("ui/fail/*.rs");
+fn no_right_interface_is_left_out() {
+    let named = std::fs::read_to_string(folder("pass").join("mod.rs")).expect("it was compiled");
+    for file in programs("pass").filter(|name| name != "mod") {
+        assert!(named.contains(&format!("\npub mod {file};\n")), "{file}");
+    }
+}
+
+#[test]
+fn wrong_interfaces_are_refused_in_the_macros_own_words() {
+    for name in programs("fail") {
+        let output = compile(&format!("fail/{name}"), "human", &[]);
+        assert!(!output.status.success(), "{name} compiles");
+        let text = String::from_utf8_lossy(&output.stderr);
+        // What follows only counts the errors.
+        let said = text.split("error: aborting due to").next().unwrap_or_default();
+        let said = format!("{}\n", said.trim_end());
+        let kept = folder("fail").join(format!("{name}.stderr"));
+        if std::env::var_os("UI").is_some_and(|how| how == "overwrite") {
+            std::fs::write(kept, said).expect("the folder can be written to");
+            continue;
+        }
+        let expected = std::fs::read_to_string(kept).unwrap_or_default();
+        assert_eq!(said, expected.replace("\r\n", "\n"), "{name}");
+    }
 }
 
 #[test]
@@ -61,9 +83,9 @@ fn exactly_once_without_the_feature_is_told_what_to_write() {
     assert!(error.contains(r#"features = ["sqlite"]"#), "{error}");
 }
 
-/// Builds the macros alone, without what the workspace has them do, beside its other builds.
+/// Builds the macros alone, without what the workspace has them do; what they are built with is there already.
 fn library_of_macros_without_features() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("macros");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--offline", "-p", "farcall-macros", "--target-dir"])
         .arg(&target)
@@ -81,23 +103,40 @@ fn errors_of(name: &str) -> Vec<String> {
 }
 
 fn errors_with(name: &str, more: &[OsString]) -> Vec<String> {
-    let source = format!("{}/ui/compiler/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+    let name = format!("compiler/{name}");
+    let output = compile(&name, "short", more);
+    assert!(!output.status.success(), "{name} compiles");
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines().filter_map(|line| place_and_message(line, &format!("ui/{name}.rs"))).collect()
+}
+
+/// What the compiler says of a program in `ui/`, which sees `farcall` as this test does.
+fn compile(name: &str, format: &str, more: &[OsString]) -> Output {
     let built = std::env::current_exe().expect("a test has a path");
     let built = built.parent().expect("and a folder, beside the libraries");
-    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args(["--edition=2024", "--emit=metadata", "--error-format=short", "--out-dir"])
-        .arg(env!("CARGO_TARGET_TMPDIR"))
-        .arg("--extern")
+    Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["--edition=2024", "--emit=metadata", "--color=never", "--diagnostic-width=140"])
+        .arg(format!("--error-format={format}"))
+        .args(["--out-dir", env!("CARGO_TARGET_TMPDIR"), "--extern"])
         .arg(extern_crate("farcall", &newest_library(built, "libfarcall-")))
         .args(more)
         .arg("-L")
         .arg(format!("dependency={}", built.display()))
-        .arg(&source)
+        .arg(format!("ui/{name}.rs"))
         .output()
-        .expect("the compiler runs");
-    assert!(!output.status.success(), "{name} compiles");
-    let text = String::from_utf8_lossy(&output.stderr);
-    text.lines().filter_map(|line| place_and_message(line, &source)).collect()
+        .expect("the compiler runs")
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("ui").join(name)
+}
+
+/// The names of the programs in a folder, without `.rs`.
+fn programs(name: &str) -> impl Iterator<Item = String> {
+    let files = std::fs::read_dir(folder(name)).expect("a folder of programs");
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned()))
 }
 
 fn extern_crate(name: &str, library: &Path) -> OsString {

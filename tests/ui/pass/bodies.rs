@@ -98,8 +98,8 @@ macro_rules! interface {
 
 interface!(Echo, echo(value: String));
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+#[tokio::test]
+async fn runs() {
     let account: Arc<dyn Account> = Arc::new(Memory::default());
     assert_eq!(account.early(0).await.unwrap(), 100);
     assert_eq!(account.early(5).await.unwrap(), 5);

@@ -37,6 +37,7 @@ impl Purse for Memory {
     }
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _ = Memory;
 }

@@ -43,6 +43,7 @@ pub async fn use_it(account: &dyn Account) -> Result<u64, CallError<String>> {
     account.deposit(5).await
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _: [Arc<dyn Account>; 2] = [Arc::new(Broken), Arc::new(ByHand)];
 }

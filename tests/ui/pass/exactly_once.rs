@@ -64,8 +64,8 @@ impl Ledger for Book {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+#[tokio::test]
+async fn runs() {
     let methods = <dyn Ledger>::DESCRIPTOR.methods;
     let promised = |name: &str| {
         let method = methods.iter().find(|method| method.name == name).unwrap();

@@ -23,8 +23,21 @@ pub struct Order<'a> {
 #[remote]
 pub trait Shop {
     async fn page(&self, filter: Option<BTreeMap<String, Vec<u32>>>) -> Page<(u64, String), 3>;
-    async fn lend(&self, order: &Order<'_>, numbers: &[u32], names: &[&str], all: &Vec<u8>, deep: &&str) -> usize;
-    async fn give(&self, order: Order<'_>, bytes: Cow<[u8]>, text: Cow<'_, str>, raw: &[u8]) -> Vec<u8>;
+    async fn lend(
+        &self,
+        order: &Order<'_>,
+        numbers: &[u32],
+        names: &[&str],
+        all: &Vec<u8>,
+        deep: &&str,
+    ) -> usize;
+    async fn give(
+        &self,
+        order: Order<'_>,
+        bytes: Cow<[u8]>,
+        text: Cow<'_, str>,
+        raw: &[u8],
+    ) -> Vec<u8>;
     async fn keep(&self, text: Cow<'static, str>, maybe: Option<&str>) -> Cow<'static, str>;
     async fn nothing(&self) -> ();
 }
@@ -43,10 +56,23 @@ impl<S: Store> Shop for Memory<S> {
         let items = filter.into_iter().flatten().map(|(name, ids)| (ids.len() as u64, name));
         Page { items: items.collect() }
     }
-    async fn lend(&self, order: &Order<'_>, numbers: &[u32], names: &[&str], all: &Vec<u8>, deep: &&str) -> usize {
+    async fn lend(
+        &self,
+        order: &Order<'_>,
+        numbers: &[u32],
+        names: &[&str],
+        all: &Vec<u8>,
+        deep: &&str,
+    ) -> usize {
         self.store.size() + order.note.len() + numbers.len() + names.len() + all.len() + deep.len()
     }
-    async fn give(&self, order: Order<'_>, bytes: Cow<[u8]>, text: Cow<'_, str>, raw: &[u8]) -> Vec<u8> {
+    async fn give(
+        &self,
+        order: Order<'_>,
+        bytes: Cow<[u8]>,
+        text: Cow<'_, str>,
+        raw: &[u8],
+    ) -> Vec<u8> {
         [order.name.as_bytes(), &bytes, text.as_bytes(), raw].concat()
     }
     async fn keep(&self, text: Cow<'static, str>, maybe: Option<&str>) -> Cow<'static, str> {
@@ -71,7 +97,8 @@ fn outlives_the_proxy<'a>(proxy: ShopProxy, order: &'a Order<'a>) -> impl Send +
     proxy.lend(order, &[1], &["a"], const { &Vec::new() }, &"deep")
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _: Arc<dyn Shop> = Arc::new(Memory { store: Disk });
     let _ = |proxy: ShopProxy| spawnable(proxy.page(None));
     let _ = outlives_the_proxy;

@@ -3,7 +3,8 @@
 
 use farcall::{Interface, remote};
 
-fn main() {
+#[test]
+fn runs() {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Local;
 

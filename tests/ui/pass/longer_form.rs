@@ -17,7 +17,9 @@ mod implementation {
         async fn deposit(&self, cents: u64) -> Result<u64, CallError<String>> {
             Ok(cents)
         }
-        async fn balance(&self) -> std::result::Result<u64, crate::ours::CallError> {
+        async fn balance(
+            &self,
+        ) -> std::result::Result<u64, crate::pass::longer_form::ours::CallError> {
             Ok(5)
         }
     }
@@ -35,6 +37,7 @@ mod interface {
 
 use interface::Account;
 
-fn main() {
+#[test]
+fn runs() {
     let _: std::sync::Arc<dyn Account> = std::sync::Arc::new(implementation::Memory);
 }

@@ -87,7 +87,8 @@ impl Everything for Memory {
     }
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _: Arc<dyn Everything> = Arc::new(Memory);
     let _ = |proxy: EverythingProxy| {
         let twin: EverythingProxy = Clone::clone(&proxy);

@@ -30,6 +30,7 @@ impl self::bank::Account for Other {
     }
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _: [Arc<dyn Konto>; 2] = [Arc::new(Memory), Arc::new(Other)];
 }

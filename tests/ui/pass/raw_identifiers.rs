@@ -23,7 +23,8 @@ impl r#trait for Memory {
     }
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _ = |proxy: traitProxy| drop(proxy.r#move(1, "in"));
     let descriptor = <dyn r#trait>::DESCRIPTOR;
     assert_eq!((descriptor.name, descriptor.methods[0].name), ("trait", "move"));

@@ -10,9 +10,9 @@ mod hidden {
     #[allow(dead_code)]
     pub mod farcall {}
 
-    use crate::vendored::far::remote;
+    use crate::pass::renamed_crate::vendored::far::remote;
 
-    #[remote(crate = crate::vendored::far)]
+    #[remote(crate = crate::pass::renamed_crate::vendored::far)]
     pub trait Account {
         #[remote(semantics = "maybe", timeout = "150ms")]
         async fn deposit(&self, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, String>;
@@ -20,7 +20,7 @@ mod hidden {
 
     pub struct Memory;
 
-    #[remote(crate = crate::vendored::far)]
+    #[remote(crate = crate::pass::renamed_crate::vendored::far)]
     impl Account for Memory {
         async fn deposit(&self, name: &str, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
             if bytes.is_empty() { Err(name.to_owned()) } else { Ok(bytes) }
@@ -28,6 +28,7 @@ mod hidden {
     }
 }
 
-fn main() {
+#[test]
+fn runs() {
     let _: std::sync::Arc<dyn hidden::Account> = std::sync::Arc::new(hidden::Memory);
 }

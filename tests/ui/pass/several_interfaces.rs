@@ -35,7 +35,8 @@ fn names<I: ?Sized + Interface>(_: &impl Object<I>) -> &'static str {
     I::DESCRIPTOR.name
 }
 
-fn main() {
+#[test]
+fn runs() {
     let memory = Memory;
     assert_eq!(names::<dyn Account>(&memory), "Account");
     assert_eq!(names::<dyn Audit>(&memory), "Audit");

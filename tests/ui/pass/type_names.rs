@@ -53,5 +53,3 @@ impl Account for Memory {
         ::core::result::Result::Err(String)
     }
 }
-
-fn main() {}

@@ -153,7 +153,7 @@ fn a_session_that_is_gone_holds_nothing_but_what_is_unfinished() {
 fn an_id_tells_nothing_of_the_others() {
     let ids = |key| {
         let mut exports = Exports::new(key, 5000);
-        (0..5000).map(|object| exports.pass(object, || ()).expect("room").id).collect::<Vec<_>>()
+        (0..5000).map(|object| exports.pass(object, |_| ()).expect("room").id).collect::<Vec<_>>()
     };
     let all = ids([1, 2]);
     let distances: BTreeSet<u64> = all.windows(2).map(|two| two[1].wrapping_sub(two[0])).collect();
