@@ -109,7 +109,7 @@ pub(crate) fn decode_shared<'de, T: Deserialize<'de>>(bytes: &'de Bytes) -> Resu
     sharing::lend(bytes, || decode(bytes))
 }
 
-/// Decodes what a `Bytes` encodes to: shared, where they are decoded [shared](decode_shared).
+/// Decodes what a `Bytes` encodes to: shared with the arguments or the answer that it came in, where it is long.
 ///
 /// # Errors
 /// As [`decode`].
