@@ -130,10 +130,7 @@ impl<A: Serialize, T, E> Call<A, T, E> {
         }
         let pins = target.seal(&passed, &mut bytes).map_err(CallError::widen)?;
         let mut arguments = Bytes::from(bytes);
-        let received = match &pins {
-            Some(_) => received(&home, &arguments),
-            None => None,
-        };
+        let received = pins.as_ref().and_then(|_| received(&home, &arguments));
         if let Some((length, _)) = &received {
             arguments.truncate(*length);
         }

@@ -346,7 +346,7 @@ async fn accept(server: Weak<Server>, mut listener: Box<dyn Listener>) {
     loop {
         let Some(alive) = server.upgrade() else { return };
         let changed = alive.changed.notified();
-        if alive.draining.load(Ordering::Acquire) {
+        if alive.is_draining() {
             return;
         }
         let accepted = {
@@ -377,7 +377,7 @@ async fn sweep(server: Weak<Server>) {
     loop {
         let Some(alive) = server.upgrade() else { return };
         let pause = (alive.limits.session_ttl / SWEEPS_PER_TTL).max(LEAST_SWEEP);
-        if alive.draining.load(Ordering::Acquire) {
+        if alive.is_draining() {
             return;
         }
         drop(alive);

@@ -389,7 +389,7 @@ impl Serving {
                 self.solicit = Some(session.next_timeout());
                 drop(state);
                 self.output.batch.shrink();
-                let closing = self.desk.server.draining.load(Ordering::Acquire)
+                let closing = self.desk.server.is_draining()
                     && self.desk.server.is_closing(self.task, cx.waker());
                 return if closing { Poll::Ready(Ok(())) } else { Poll::Pending };
             }

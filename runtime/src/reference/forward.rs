@@ -31,11 +31,8 @@ impl Dispatcher for Forwarder {
         room.put(async move {
             let descriptor = target.descriptor();
             let Some(position) = descriptor.methods.iter().position(|one| one.id == method) else {
-                return Reply::failed(
-                    FailureCode::NoSuchMethod,
-                    &"no such method",
-                    arguments.into_memory(),
-                );
+                let text = "no such method";
+                return Reply::failed(FailureCode::NoSuchMethod, &text, arguments.into_memory());
             };
             // An exactly-once call is its caller's and its server's: nobody in between can make it.
             if descriptor.methods[position].semantics == Semantics::ExactlyOnce {

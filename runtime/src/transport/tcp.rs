@@ -15,8 +15,9 @@ pub(super) async fn connect(place: &HostPort) -> io::Result<Stream> {
         Ok(address) => TcpStream::connect(address).await,
         Err(name) => TcpStream::connect(name).await,
     }?;
-    not_itself(stream.local_addr()?, stream.peer_addr()?)?;
-    tune(&stream)?;
+    let (local, peer) = (stream.local_addr()?, stream.peer_addr()?);
+    not_itself(local, peer)?;
+    tune(&stream, local, peer)?;
     Ok(Stream::Tcp(stream))
 }
 
@@ -24,11 +25,9 @@ pub(super) async fn connect(place: &HostPort) -> io::Result<Stream> {
 /// behind the megabytes of large messages that a kernel is ready to hold before it can send them, or before they are read
 /// where the peer is on the same machine: there is no long path to be filled, and what stays in a processor's cache is
 /// faster, too.
-fn tune(stream: &TcpStream) -> io::Result<()> {
+fn tune(stream: &TcpStream, local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    if let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr())
-        && local.ip() == peer.ip()
-    {
+    if local.ip() == peer.ip() {
         // The kernel's own choice is slower, and no less right.
         let _ = socket2::SockRef::from(stream).set_send_buffer_size(LOCAL_BUFFER);
     }
@@ -72,7 +71,7 @@ impl Listener for Tcp {
     fn accept(&mut self) -> Accepting<'_> {
         Box::pin(async {
             let (stream, peer) = self.listener.accept().await?;
-            tune(&stream)?;
+            tune(&stream, stream.local_addr()?, peer)?;
             let peer: Arc<str> = peer.to_string().into();
             Ok((Stream::Tcp(stream), peer))
         })
@@ -112,7 +111,8 @@ mod tests {
         let (server, _) = listener.accept().await.expect("accepted");
         for stream in [&client, &server] {
             assert!(send_buffer(stream) > 2 * LOCAL_BUFFER, "it would prove nothing");
-            tune(stream).expect("tuned");
+            let [local, peer] = [stream.local_addr(), stream.peer_addr()];
+            tune(stream, local.expect("bound"), peer.expect("connected")).expect("tuned");
             assert!(send_buffer(stream) <= 2 * LOCAL_BUFFER);
         }
     }

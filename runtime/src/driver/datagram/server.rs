@@ -309,7 +309,7 @@ impl Hall {
     /// A server that is ending lets go of each link when all that was sent on it has arrived, or after a while.
     fn look_for_end(&mut self, cx: &Context<'_>, now: Time) {
         if self.closing.is_none()
-            && self.server.draining.load(Ordering::Acquire)
+            && self.server.is_draining()
             && self.server.is_closing(self.task, cx.waker())
         {
             self.closing = Some(now);

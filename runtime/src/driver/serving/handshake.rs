@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::driver::input::Input;
@@ -74,7 +73,7 @@ pub(in crate::driver) fn welcome<T>(
     io: Waker,
     begin: impl FnOnce(Welcome) -> (SendBuffer, T),
 ) -> Result<(Arc<Cell>, T), (CloseCode, &'static str)> {
-    if server.draining.load(Ordering::Acquire) {
+    if server.is_draining() {
         return Err((CloseCode::Busy, "the server is shutting down"));
     }
     let limits = &server.limits;
