@@ -81,6 +81,8 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod trace;
+#[cfg(test)]
+mod turns;
 mod world;
 
 pub use faults::{Faults, NetworkCounts};

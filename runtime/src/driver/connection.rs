@@ -395,8 +395,10 @@ impl<'a> Connection<'a> {
         result
     }
 
-    /// Ready when the link is closed and everything is written.
+    /// Ready when the link is closed and everything is written. A turn takes one batch: what the server sends meanwhile
+    /// does not wait until all of a large request is written.
     fn poll_output(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Result<()>> {
+        let mut taken = false;
         loop {
             ready!(self.output.poll_write(cx, &mut self.stream, now))?;
             let mut state = self.link.lock();
@@ -426,13 +428,18 @@ impl<'a> Connection<'a> {
                 waiting.into_iter().for_each(Waker::wake);
                 return Poll::Pending;
             }
+            if taken {
+                self.yielded = true;
+                poll_again(cx);
+                return Poll::Pending;
+            }
             // Others that are ready to run may have calls for the same write.
             if state.client.in_flight() > 1 && !self.yielded {
                 self.yielded = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            self.yielded = false;
+            (self.yielded, taken) = (false, true);
             self.busy.active(now);
             let State { client, out, .. } = &mut *state;
             out.fill(&mut self.output.batch);
@@ -481,5 +488,5 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Reads before other tasks get a turn.
-const READS_PER_POLL: usize = 16;
+/// Reads before what waits is written and other tasks get a turn: the heads and bodies of two fragments.
+const READS_PER_POLL: usize = 4;

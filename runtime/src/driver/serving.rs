@@ -367,8 +367,10 @@ impl Serving {
         }
     }
 
-    /// Ready when the server is closing and everything is written.
+    /// Ready when the server is closing and everything is written. A turn takes one batch: what the peer sends meanwhile
+    /// does not wait until all of a large reply is written.
     fn poll_output(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Result<()>> {
+        let mut taken = false;
         loop {
             ready!(self.output.poll_write(cx, &mut self.stream, now))?;
             let mut state = self.desk.cell.lock();
@@ -394,6 +396,11 @@ impl Serving {
                 return if closing { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             link.scheduled = true;
+            if taken {
+                poll_again(cx);
+                return Poll::Pending;
+            }
+            taken = true;
             link.out.fill(&mut self.output.batch);
         }
     }
@@ -457,8 +464,8 @@ fn timed_out(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, what)
 }
 
-/// Reads before other tasks get a turn.
-const READS_PER_POLL: usize = 16;
+/// Reads before what waits is written and other tasks get a turn: the heads and bodies of two fragments.
+const READS_PER_POLL: usize = 4;
 /// Intervals of silence after which a client is given up: it would have asked long before.
 const SILENT_INTERVALS: u32 = 4;
 /// How long the last bytes of a peer are waited for.
