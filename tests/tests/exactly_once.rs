@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use farcall::{CallError, Execution, Limits, Node, SqliteStore};
+use farcall::{CallError, Execution, Limits, Node, SqliteStore, remote};
 use farcall_tests::fault_proxy::{Direction, Fault, FaultProxy, FrameKind};
 use farcall_tests::ledger::{
     Folder, How, LedgerProxy, Refused, Server, client, client_with, notes, rows,
 };
-use farcall_tests::service::{eventually, within};
+use farcall_tests::service::{Fussy, eventually, within};
 
 const TCP: &str = "tcp://127.0.0.1:0";
 const UDP: &str = "udp://127.0.0.1:0";
@@ -115,6 +115,40 @@ async fn what_fails_is_rolled_back_tried_again_and_then_fenced() {
         assert_eq!(error.execution(), Execution::NotExecuted);
         let runs = ledger.count().await.expect("counted") - before;
         assert_eq!(runs, u64::from(Limits::default().handler_attempts), "{how:?}");
+    }
+    assert_eq!(server.notes(), [1]);
+}
+
+/// A ledger whose answers cannot all be sent.
+#[remote(semantics = "exactly_once")]
+trait Mumbling {
+    #[remote(max_reply = "1KiB")]
+    async fn note(&self, number: u64, word: String) -> Result<(Fussy, String), CallError>;
+}
+
+struct Mumbler;
+
+#[remote]
+impl Mumbling for Mumbler {
+    async fn note(&self, number: u64, word: String) -> Result<(Fussy, String), CallError> {
+        let tx = farcall::sqlite::transaction()?;
+        tx.execute("insert into note (number) values (?1)", [number as i64])?;
+        Ok(if word == "mumble" { (Fussy::NotEncodable, word) } else { (Fussy::Fine, word) })
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_sent_takes_its_effect_back() {
+    let World { folder: _folder, server, client, .. } = World::new(TCP).await;
+    server.node.registry().bind("mumbler", Mumbler).expect("a free name");
+    let url = format!("{}/mumbler", server.address());
+    let mumbler: MumblingProxy = client.lookup(url).await.expect("bound");
+    assert_eq!(mumbler.note(1, "well".into()).await.expect("said"), (Fussy::Fine, "well".into()));
+    for (word, why) in [("mumble".into(), "as ordered"), ("long".repeat(256), "1024 are allowed")] {
+        let error = mumbler.note(2, word).await.expect_err("it cannot be sent");
+        let CallError::RolledBack { reason } = &error else { panic!("{error:?}") };
+        assert!(reason.contains(why), "{reason}");
+        assert_eq!(error.execution(), Execution::NotExecuted);
     }
     assert_eq!(server.notes(), [1]);
 }
