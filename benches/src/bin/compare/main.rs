@@ -2,12 +2,7 @@
 //!
 //! `cargo run --release -p farcall-benches --features peers --bin compare -- [options]`
 //!
-//! - `--quick`: shorter, under two minutes; `--passes 5`, `--ms 300`: how often and how long;
-//! - `--only tarpc,farcall`, `--case one,64`: parts of names of systems, names of cases;
-//! - `--two-cores`: the server has a core of its own; else both sides share one, the quiet measure of work per call;
-//! - `--processes`: the server is another process; else another thread with a runtime of its own;
-//! - `--json`: one object for each result, a line each;
-//! - `--write docs`: tables between the markers of `docs/performance.md`, and plots beside it.
+//! `-- --help` tells the options.
 //!
 //! Within a pass each case is measured of each system before the next case, and passes follow each other, so that what
 //! disturbs the machine disturbs all. Medians over the passes are shown, and ratios to bare TCP of the same pass.
@@ -47,7 +42,13 @@ fn main() {
     std::thread::spawn(end_by_signal);
     // A peer that fails leaves a gap in the tables and one line here.
     std::panic::set_hook(Box::new(|panic| eprintln!("\r{panic}")));
-    let options = Options::parse();
+    let options = match Options::parse(std::env::args()) {
+        Ok(options) => options,
+        Err(text) => {
+            println!("{text}");
+            std::process::exit(if text == options::USAGE { 0 } else { ASKED_FOR_NOTHING });
+        }
+    };
     if let Some(name) = &options.serve {
         server::serve(find(name), options.server_core());
     } else if let Some((name, address)) = &options.idle {
@@ -76,6 +77,7 @@ fn end_by_signal() {
 }
 
 const ENDED_BY_SIGNAL: i32 = 130;
+const ASKED_FOR_NOTHING: i32 = 2;
 
 /// 10,000 connections need as many files.
 fn raise_file_limit() {

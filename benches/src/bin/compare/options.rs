@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cases;
 use crate::system::Entry;
 use crate::systems::farcall::AT_MOST_ONCE;
 
@@ -23,33 +24,68 @@ pub(crate) struct Options {
     cases: Vec<String>,
 }
 
+/// What `--help` says.
+pub(crate) const USAGE: &str = "\
+Measures farcall beside bare sockets and beside its peers.
+
+  --quick         shorter, under two minutes
+  --passes N      how often each system is measured in each case; 5, or 3 if quick
+  --ms N          for how many milliseconds; 300, or 80 if quick
+  --only A,B      systems whose names have one of these parts: tarpc,farcall
+  --case A,B      cases: one,64,1024,16x64,1KiB,64KiB,1MiB,beside,wire,syscalls,syscalls64,
+                  apart,apart64,idle,overload,loss,spawn
+  --two-cores     the server has a core of its own; else both sides share one, the quiet
+                  measure of work per call
+  --processes     the server is another process; else another thread
+  --json          one object for each result, a line each
+  --write FOLDER  tables between the markers of performance.md there, and plots beside it";
+
 impl Options {
-    pub(crate) fn parse() -> Options {
-        let arguments: Vec<String> = std::env::args().collect();
-        let position = |name: &str| arguments.iter().position(|argument| argument == name);
-        let value = |name: &str, behind: usize| {
-            position(name).and_then(|at| arguments.get(at + behind)).cloned()
+    /// # Errors
+    /// What to print if the arguments ask for nothing that can be measured.
+    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+        let (mut passes, mut millis) = (None, None);
+        let mut options = Options {
+            passes: 0,
+            span: Duration::ZERO,
+            quick: false,
+            two_cores: false,
+            processes: false,
+            json: false,
+            write: None,
+            serve: None,
+            idle: None,
+            only: Vec::new(),
+            cases: Vec::new(),
         };
-        let number = |name: &str| value(name, 1).and_then(|text| text.parse::<u64>().ok());
-        let list = |name: &str| {
-            let text = value(name, 1).unwrap_or_default();
-            text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-        };
-        let quick = position("--quick").is_some();
-        let (passes, millis) = if quick { (3, 80) } else { (5, 300) };
-        Options {
-            passes: number("--passes").unwrap_or(passes) as usize,
-            span: Duration::from_millis(number("--ms").unwrap_or(millis)),
-            quick,
-            two_cores: position("--two-cores").is_some(),
-            processes: position("--processes").is_some(),
-            json: position("--json").is_some(),
-            write: value("--write", 1).map(PathBuf::from),
-            serve: value("--serve", 1),
-            idle: value("--idle", 1).zip(value("--idle", 2)),
-            only: list("--only"),
-            cases: list("--case"),
+        let mut arguments = arguments.skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value =
+                || arguments.next().ok_or_else(|| format!("{argument} needs a value\n\n{USAGE}"));
+            match &*argument {
+                "--quick" => options.quick = true,
+                "--two-cores" => options.two_cores = true,
+                "--processes" => options.processes = true,
+                "--json" => options.json = true,
+                "--passes" => passes = Some(number(&argument, &value()?)?),
+                "--ms" => millis = Some(number(&argument, &value()?)?),
+                "--write" => options.write = Some(PathBuf::from(value()?)),
+                "--serve" => options.serve = Some(value()?),
+                "--idle" => options.idle = Some((value()?, value()?)),
+                "--only" => options.only = list(&value()?),
+                "--case" => options.cases = list(&value()?),
+                "--help" | "-h" => return Err(USAGE.to_owned()),
+                other => return Err(format!("{other} is no option\n\n{USAGE}")),
+            }
         }
+        let is_case = |name: &String| cases::ALL.iter().any(|case| case.name == *name);
+        if let Some(name) = options.cases.iter().find(|name| !is_case(name)) {
+            return Err(format!("{name} is no case\n\n{USAGE}"));
+        }
+        let (most, long) = if options.quick { (3, 80) } else { (5, 300) };
+        options.passes = passes.unwrap_or(most) as usize;
+        options.span = Duration::from_millis(millis.unwrap_or(long));
+        Ok(options)
     }
 
     /// Where a server runs.
@@ -74,4 +110,12 @@ impl Options {
     pub(crate) fn wants_case(&self, name: &str) -> bool {
         self.cases.is_empty() || self.cases.iter().any(|case| case == name)
     }
+}
+
+fn number(option: &str, text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{option} needs a number, and {text} is none"))
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
