@@ -401,6 +401,10 @@ impl<T, E> Pending<T, E> {
     /// Makes a span for this call if anybody listens.
     #[inline]
     fn listen(&mut self) {
+        // Else tracing's feature `log`, which some crate may switch on, has the fields gathered for nobody.
+        if tracing::level_filters::LevelFilter::current() < tracing::Level::DEBUG {
+            return;
+        }
         let span = tracing::debug_span!(
             "call",
             object = &*self.target().object,

@@ -186,6 +186,9 @@ impl Desk {
         call: &Call<'_>,
         method: &'static MethodDescriptor,
     ) -> Option<Box<tracing::Span>> {
+        if tracing::level_filters::LevelFilter::current() < tracing::Level::DEBUG {
+            return None;
+        }
         let span = tracing::debug_span!(
             "serve",
             id = tracing::field::Empty,
