@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use farcall::__private::{answer, decode};
+use farcall::__private::{Arguments, answer, decode};
 use farcall::{CallError, Node, SqliteStore, remote};
 use farcall_benches::service::{Adder, CalculatorProxy, EIGHT_BYTES};
 use tokio::runtime::Runtime;
@@ -19,18 +19,18 @@ fn codec(criterion: &mut Criterion) {
     group.bench_function("encode two numbers", |bench| {
         bench.iter(|| {
             let numbers = black_box((EIGHT_BYTES, EIGHT_BYTES));
-            answer(Ok::<_, CallError>(numbers), Vec::with_capacity(32))
+            answer(Ok::<_, CallError>(numbers), Arguments::of(&[0; 32]))
         });
     });
-    let numbers = answer(Ok::<_, CallError>((EIGHT_BYTES, EIGHT_BYTES)), Vec::new()).body;
+    let numbers = answer(Ok::<_, CallError>((EIGHT_BYTES, EIGHT_BYTES)), Arguments::of(&[])).body;
     group.bench_function("decode two numbers", |bench| {
         bench.iter(|| decode::<(u64, u64)>(black_box(&numbers)));
     });
     let text = "a line of some length, as names and messages are ".repeat(20);
-    let encoded = answer(Ok::<_, CallError>(text.clone()), Vec::new()).body;
+    let encoded = answer(Ok::<_, CallError>(text.clone()), Arguments::of(&[])).body;
     group.throughput(Throughput::Bytes(encoded.len() as u64));
     group.bench_function("encode a kilobyte of text", |bench| {
-        bench.iter(|| answer(Ok::<_, CallError>(black_box(&text)), Vec::with_capacity(1100)));
+        bench.iter(|| answer(Ok::<_, CallError>(black_box(&text)), Arguments::of(&[0; 1100])));
     });
     group.bench_function("decode a kilobyte of text", |bench| {
         bench.iter(|| decode::<String>(black_box(&encoded)));
