@@ -1,5 +1,7 @@
 //! Messages over real sockets: who waits for what, in which order they come, and what is told of those that do not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use farcall::{
@@ -256,19 +258,30 @@ fn a_thread_sends_and_posts_and_a_task_is_told_to_await() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let owner = runtime.block_on(owner::<u64>(Transport::Udp, Capacity::Bounded(1)));
     let sender = runtime.block_on(owner.sender(buffer(1)));
+    let (asked, taken) = (Arc::new(AtomicBool::new(false)), sender.clone());
     let sends = {
-        let sender = sender.clone();
+        let asked = asked.clone();
         std::thread::spawn(move || {
             for number in 1..=20 {
-                sender.post_blocking(&number).expect("it leaves when there is room");
+                taken.post_blocking(&number).expect("it leaves when there is room");
             }
-            sender.send_blocking(&21)
+            taken.send_blocking(&21).expect("it was received");
+            assert!(asked.load(Ordering::Acquire), "nobody had received it");
         })
     };
-    for number in 1..=21 {
-        assert_eq!(owner.inbox.receive_blocking(), Ok(number));
+    let next = || runtime.block_on(within("a message", owner.inbox.receive()));
+    for number in 1..=20 {
+        assert_eq!(next(), Ok(number));
     }
-    sends.join().expect("no panic").expect("it was received");
+    runtime.block_on(eventually("the last message", || owner.inbox.len() == 1));
+    asked.store(true, Ordering::Release);
+    assert_eq!(next(), Ok(21));
+    sends.join().expect("it was received before it was sent");
+    // What should be refused, and is not, must not wait for us.
+    let heard = {
+        let inbox = owner.inbox.clone();
+        runtime.spawn(async move { inbox.receive().await })
+    };
     let refused =
         runtime.spawn(async move { [sender.send_blocking(&1), sender.post_blocking(&1)] });
     for refused in runtime.block_on(refused).expect("no panic") {
@@ -276,7 +289,7 @@ fn a_thread_sends_and_posts_and_a_task_is_told_to_await() {
         assert!(matches!(error, SendError::BlockingInAsync), "{error}");
         assert_eq!(error.execution(), Execution::NotExecuted);
     }
-    assert_eq!(owner.inbox.try_receive(), None);
+    assert!(!heard.is_finished(), "nothing was posted");
 }
 
 #[tokio::test]
