@@ -249,7 +249,7 @@ impl Running {
         let home = self.visit.home();
         let limit = home.server().message_limit();
         if body.len() > limit {
-            let text = format!("the result takes {} bytes, and {limit} are allowed", body.len());
+            let text = FailureCode::too_large(body.len(), limit);
             let code = FailureCode::ReplyTooLarge;
             return Err(code.into_error(text.into(), code.execution()));
         }

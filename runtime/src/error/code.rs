@@ -83,6 +83,11 @@ impl FailureCode {
         text.chars().map(visible).collect::<String>().into()
     }
 
+    /// What is told of a result that has more bytes than it may have.
+    pub(crate) fn too_large(bytes: usize, allowed: usize) -> String {
+        format!("the result takes {bytes} bytes, and {allowed} are allowed")
+    }
+
     /// The caller's error for this code; `execution` counts for refusals only, what ran has run.
     pub(crate) fn into_error(self, detail: Box<str>, execution: Execution) -> CallError {
         let refusal = |detail| Refusal { detail, execution };

@@ -97,8 +97,7 @@ impl Execution {
         let code = FailureCode::RolledBack;
         match status {
             Status::Ok | Status::MethodError if body.len() > most => {
-                let text = format!("the result takes {} bytes, and {most} are allowed", body.len());
-                Ran::Refused { code, text }
+                Ran::Refused { code, text: FailureCode::too_large(body.len(), most) }
             }
             Status::Ok => Ran::Ok(body),
             Status::MethodError => Ran::MethodError(body),

@@ -138,14 +138,14 @@ impl ServerSession {
         self.budget.unsave(bytes);
     }
 
-    /// Why a result is given up, if it is. It belongs to a call that ran: the session's own budget bounds what begins,
-    /// and only a process without room makes a result go.
     /// Bytes that a reply may have at most, for both sides.
     #[cfg(feature = "sqlite")]
     pub(crate) fn largest_reply(&self) -> usize {
         self.max_message.min(self.limits.message)
     }
 
+    /// Why a result is given up, if it is. It belongs to a call that ran: the session's own budget bounds what begins,
+    /// and only a process without room makes a result go.
     fn too_large(&self, bytes: usize) -> Option<&'static str> {
         if bytes > self.max_message && self.datagrams {
             Some(
