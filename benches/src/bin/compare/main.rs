@@ -46,7 +46,7 @@ fn main() {
         Ok(options) => options,
         Err(text) => {
             println!("{text}");
-            std::process::exit(if text == options::USAGE { 0 } else { ASKED_FOR_NOTHING });
+            std::process::exit(if text == options::usage() { 0 } else { ASKED_FOR_NOTHING });
         }
     };
     if let Some(name) = &options.serve {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cases;
 use crate::system::Entry;
-use crate::systems::farcall::AT_MOST_ONCE;
+use crate::systems::{self, farcall::AT_MOST_ONCE};
 
 /// The options; see the top of the program.
 pub(crate) struct Options {
@@ -24,21 +24,27 @@ pub(crate) struct Options {
     cases: Vec<String>,
 }
 
-/// What `--help` says.
-pub(crate) const USAGE: &str = "\
+/// What `--help` says, before the names of the cases.
+const USAGE: &str = "\
 Measures farcall beside bare sockets and beside its peers.
 
   --quick         shorter, under two minutes
   --passes N      how often each system is measured in each case; 5, or 3 if quick
   --ms N          for how many milliseconds; 300, or 80 if quick
   --only A,B      systems whose names have one of these parts: tarpc,farcall
-  --case A,B      cases: one,64,1024,16x64,1KiB,64KiB,1MiB,beside,wire,syscalls,syscalls64,
-                  apart,apart64,idle,overload,loss,spawn
+  --case A,B      cases, of those below
   --two-cores     the server has a core of its own; else both sides share one, the quiet
                   measure of work per call
   --processes     the server is another process; else another thread
   --json          one object for each result, a line each
-  --write FOLDER  tables between the markers of performance.md there, and plots beside it";
+  --write FOLDER  tables between the markers of performance.md there, and plots beside it
+
+Cases:";
+
+/// What `--help` says.
+pub(crate) fn usage() -> String {
+    cases::ALL.iter().fold(USAGE.to_owned(), |usage, case| usage + " " + case.name)
+}
 
 impl Options {
     /// # Errors
@@ -60,8 +66,7 @@ impl Options {
         };
         let mut arguments = arguments.skip(1);
         while let Some(argument) = arguments.next() {
-            let mut value =
-                || arguments.next().ok_or_else(|| format!("{argument} needs a value\n\n{USAGE}"));
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match &*argument {
                 "--quick" => options.quick = true,
                 "--two-cores" => options.two_cores = true,
@@ -74,13 +79,18 @@ impl Options {
                 "--idle" => options.idle = Some((value()?, value()?)),
                 "--only" => options.only = list(&value()?),
                 "--case" => options.cases = list(&value()?),
-                "--help" | "-h" => return Err(USAGE.to_owned()),
-                other => return Err(format!("{other} is no option\n\n{USAGE}")),
+                "--help" | "-h" => return Err(usage()),
+                other => return Err(format!("{other} is no option\n\n{}", usage())),
             }
         }
         let is_case = |name: &String| cases::ALL.iter().any(|case| case.name == *name);
         if let Some(name) = options.cases.iter().find(|name| !is_case(name)) {
-            return Err(format!("{name} is no case\n\n{USAGE}"));
+            return Err(format!("{name} is no case\n\n{}", usage()));
+        }
+        let is_system = |part: &String| systems::ALL.iter().any(|entry| entry.name.contains(part));
+        if let Some(part) = options.only.iter().find(|part| !is_system(part)) {
+            let names: Vec<_> = systems::ALL.iter().map(|entry| entry.name).collect();
+            return Err(format!("{part} is in no system's name: {}", names.join(", ")));
         }
         let (most, long) = if options.quick { (3, 80) } else { (5, 300) };
         options.passes = passes.unwrap_or(most) as usize;
