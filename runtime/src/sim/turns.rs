@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use farcall_macros::remote;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
-use tokio::sync::{Mutex as Queue, mpsc};
+use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::limits::Limits;
@@ -44,10 +44,11 @@ struct Roomy {
     accepted: Mutex<Option<mpsc::UnboundedReceiver<End>>>,
 }
 
-struct Accepted(Queue<mpsc::UnboundedReceiver<End>>, Address);
+struct Accepted(mpsc::UnboundedReceiver<End>, Address);
 
 struct End {
     stream: DuplexStream,
+    /// Bytes that were written since the last look.
     unread: usize,
     most: Most,
 }
@@ -66,7 +67,7 @@ impl Network for Roomy {
 
     fn listen<'a>(&'a self, address: &'a Address) -> Opening<'a> {
         let ends = self.accepted.lock().expect("no panic").take().expect("listens once");
-        let listener: Box<dyn Listener> = Box::new(Accepted(Queue::new(ends), address.clone()));
+        let listener: Box<dyn Listener> = Box::new(Accepted(ends, address.clone()));
         Box::pin(async { Ok(listener) })
     }
 
@@ -82,7 +83,7 @@ impl Listener for Accepted {
 
     fn accept(&mut self) -> Accepting<'_> {
         Box::pin(async {
-            match self.0.get_mut().recv().await {
+            match self.0.recv().await {
                 Some(end) => Ok((Stream::Other(Box::new(end)), "peer".into())),
                 None => std::future::pending().await,
             }
