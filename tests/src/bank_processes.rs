@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -172,7 +172,9 @@ impl World {
         let command = &mut Command::new(programs.server);
         let mut server = serve(command, run, &databases, &folder, &place(transport));
         let url = timeout(PATIENCE, server.last.wait_for(|line| !line.is_empty())).await;
-        let url = url.expect("it listens").expect("it listens").clone();
+        let Ok(Ok(url)) = url.map(|url| url.map(|url| url.clone())) else {
+            panic!("the server does not listen: {}", server.complaints().await);
+        };
         let address = url.strip_suffix("/bank").expect("its name").to_owned();
         let clients = Vec::new();
         World { programs, folder, databases, transport, address, run, server, clients, words }
@@ -265,7 +267,10 @@ impl World {
 
 /// An address whose port the system gives to nobody who does not ask for it: a server that is down must find it free.
 fn place(transport: Transport) -> String {
-    let mut random = Random::new(std::process::id().into());
+    // One for all threads: tests side by side in one process must not find the same port free.
+    static RANDOM: LazyLock<Mutex<Random>> =
+        LazyLock::new(|| Mutex::new(Random::new(std::process::id().into())));
+    let mut random = RANDOM.lock().expect("nobody panics with it");
     let is_free = |port: &u16| {
         let place = (Ipv4Addr::LOCALHOST, *port);
         TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok()
