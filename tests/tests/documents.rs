@@ -1,5 +1,6 @@
 //! The documents at the root, held against the sources.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -30,6 +31,35 @@ fn a_file_that_is_gone_is_seen() {
     let names: Vec<&str> = quoted("see `call.rs`, `gone.rs` and `Call`").collect();
     assert_eq!(names, ["call.rs", "gone.rs"]);
     assert!(exists("call.rs") && exists(".ci/run") && !exists("gone.rs"));
+}
+
+#[test]
+fn no_section_stands_twice_in_a_document() {
+    let docs = fs::read_dir(root().join("docs")).expect("a folder");
+    let files = docs.map(|file| file.expect("it can be read").path());
+    let all: Vec<_> = files.filter(|file| file.extension().is_some_and(|it| it == "md")).collect();
+    assert!(!all.is_empty());
+    for file in all {
+        let text = fs::read_to_string(&file).expect("the document can be read");
+        assert_eq!(repeated(&text), [""; 0], "{}", file.display());
+    }
+    assert_eq!(repeated("# A\n## C\n# B\n## C\n```\n## C\n```\n## C\n"), ["B: C"]);
+}
+
+/// The headings that another one equals in the same section.
+fn repeated(text: &str) -> Vec<String> {
+    let (mut path, mut seen, mut twice) = (Vec::new(), HashSet::new(), Vec::new());
+    let outside_code = text.split("```").step_by(2);
+    for line in outside_code.flat_map(str::lines).filter(|line| line.starts_with('#')) {
+        let name = line.trim_start_matches('#');
+        path.truncate(line.len() - name.len() - 1);
+        path.push(name.trim());
+        let place = path.join(": ");
+        if !seen.insert(place.clone()) {
+            twice.push(place);
+        }
+    }
+    twice
 }
 
 /// The words between backticks that are files.
