@@ -258,14 +258,14 @@ fn a_thread_sends_and_posts_and_a_task_is_told_to_await() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let owner = runtime.block_on(owner::<u64>(Transport::Udp, Capacity::Bounded(1)));
     let sender = runtime.block_on(owner.sender(buffer(1)));
-    let (asked, taken) = (Arc::new(AtomicBool::new(false)), sender.clone());
+    let asked = Arc::new(AtomicBool::new(false));
     let sends = {
-        let asked = asked.clone();
+        let (sender, asked) = (sender.clone(), asked.clone());
         std::thread::spawn(move || {
             for number in 1..=20 {
-                taken.post_blocking(&number).expect("it leaves when there is room");
+                sender.post_blocking(&number).expect("it leaves when there is room");
             }
-            taken.send_blocking(&21).expect("it was received");
+            sender.send_blocking(&21).expect("it was received");
             assert!(asked.load(Ordering::Acquire), "nobody had received it");
         })
     };
@@ -282,6 +282,7 @@ fn a_thread_sends_and_posts_and_a_task_is_told_to_await() {
         let inbox = owner.inbox.clone();
         runtime.spawn(async move { inbox.receive().await })
     };
+    let last = sender.clone();
     let refused =
         runtime.spawn(async move { [sender.send_blocking(&1), sender.post_blocking(&1)] });
     for refused in runtime.block_on(refused).expect("no panic") {
@@ -289,7 +290,10 @@ fn a_thread_sends_and_posts_and_a_task_is_told_to_await() {
         assert!(matches!(error, SendError::BlockingInAsync), "{error}");
         assert_eq!(error.execution(), Execution::NotExecuted);
     }
-    assert!(!heard.is_finished(), "nothing was posted");
+    // What was refused would have come before it.
+    runtime.block_on(within("the last", last.send(&22))).expect("it was received");
+    assert_eq!(runtime.block_on(heard).expect("no panic"), Ok(22));
+    assert_eq!(owner.inbox.try_receive(), None);
 }
 
 #[tokio::test]
