@@ -45,10 +45,14 @@ fn main() {
     let options = match Options::parse(std::env::args()) {
         Ok(options) => options,
         Err(text) => {
-            println!("{text}");
-            std::process::exit(if text == options::usage() { 0 } else { ASKED_FOR_NOTHING });
+            eprintln!("{text}");
+            std::process::exit(ASKED_FOR_NOTHING);
         }
     };
+    if options.help {
+        println!("{}", options::usage());
+        return;
+    }
     if let Some(name) = &options.serve {
         server::serve(find(name), options.server_core());
     } else if let Some((name, address)) = &options.idle {

@@ -15,6 +15,7 @@ pub(crate) struct Options {
     pub(crate) two_cores: bool,
     pub(crate) processes: bool,
     pub(crate) json: bool,
+    pub(crate) help: bool,
     pub(crate) write: Option<PathBuf>,
     /// The system that this process serves for another.
     pub(crate) serve: Option<String>,
@@ -58,6 +59,7 @@ impl Options {
             two_cores: false,
             processes: false,
             json: false,
+            help: false,
             write: None,
             serve: None,
             idle: None,
@@ -79,7 +81,7 @@ impl Options {
                 "--idle" => options.idle = Some((value()?, value()?)),
                 "--only" => options.only = list(&value()?),
                 "--case" => options.cases = list(&value()?),
-                "--help" | "-h" => return Err(usage()),
+                "--help" | "-h" => options.help = true,
                 other => return Err(format!("{other} is no option\n\n{}", usage())),
             }
         }
