@@ -1,5 +1,6 @@
 //! Links over datagrams: a task for each of a client's, and one for all that come to a socket of a server.
 
+mod agenda;
 pub(super) mod client;
 mod doorbell;
 pub(super) mod injected;

@@ -3,7 +3,7 @@
 //! One task, whatever the number of clients: a link has neither a task nor a timer of its own. Handlers are polled in
 //! place first, as on a stream; whoever completes a call elsewhere rings the link's bell.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::Traffic;
+use super::agenda::Agenda;
 use super::client::CLOSING;
 use super::doorbell::Rung;
 use super::injected::Injected;
@@ -56,7 +57,7 @@ struct Hall {
     links: BTreeMap<u64, Box<ServerLink>>,
     /// Links to be settled, and those that are to be looked at later.
     touched: VecDeque<u64>,
-    due: BTreeSet<(Time, u64)>,
+    agenda: Agenda,
     rung: Arc<Rung>,
     /// What came for the links by another way.
     injected: Arc<Injected>,
@@ -96,7 +97,7 @@ impl Hall {
             outbox: Outbox::default(),
             links: BTreeMap::new(),
             touched: VecDeque::new(),
-            due: BTreeSet::new(),
+            agenda: Agenda::default(),
             rung: Arc::default(),
             injected,
             timer: Timer::new(server.clock),
@@ -127,8 +128,7 @@ impl Hall {
         self.busy_since = if unread { self.busy_since.min(now) } else { Time::NEVER };
         self.look_for_end(cx, now);
         self.rung.take(&mut self.touched, cx.waker());
-        while let Some(&(time, link)) = self.due.first().filter(|(time, _)| *time <= now) {
-            self.due.remove(&(time, link));
+        while let Some(link) = self.agenda.take_due(now) {
             if let Some(entry) = self.links.get_mut(&link) {
                 entry.due = Time::NEVER;
                 self.touched.push_back(link);
@@ -144,7 +144,7 @@ impl Hall {
             return Poll::Ready(());
         }
         let paused = if self.paused > now { self.paused } else { Time::NEVER };
-        let wanted = self.due.first().map_or(Time::NEVER, |&(time, _)| time).min(paused);
+        let wanted = self.agenda.first().min(paused);
         self.busy.look_again(cx, now);
         if self.timer.poll(cx, now, wanted) {
             cx.waker().wake_by_ref();
@@ -353,14 +353,7 @@ impl Hall {
             }
             wanted = wanted.min(until);
         }
-        // Set again as rarely as possible: a moment that moves away is met, and set anew then.
-        if wanted < entry.due {
-            if entry.due != Time::NEVER {
-                self.due.remove(&(entry.due, link));
-            }
-            entry.due = wanted;
-            self.due.insert((wanted, link));
-        }
+        self.agenda.note(now, link, &mut entry.due, wanted);
         if settled.more {
             self.touch(link);
         }
@@ -373,7 +366,7 @@ impl Hall {
             Over::Told(CloseCode::Violation, what) => tracing::debug!(what, "a link ended"),
             _ => {}
         }
-        self.due.remove(&(entry.due, link));
+        self.agenda.remove(link, entry.due);
         self.endpoint.remove(link);
         entry.finish(now, over, &mut self.outbox);
     }
