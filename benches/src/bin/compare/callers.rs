@@ -6,7 +6,7 @@ use bytes::Bytes;
 use farcall_benches::service::EIGHT_BYTES;
 use tokio::task::JoinSet;
 
-use crate::load::{Load, Outcome, Progress, one_by_one};
+use crate::load::{Load, Outcome, Progress, Timed, Worker};
 
 /// One connection on which calls are made.
 pub(crate) trait Caller: Clone + Send + Sync + 'static {
@@ -22,19 +22,19 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Carries a load.
 pub(crate) async fn run<C: Caller>(clients: Vec<C>, load: Load) -> Outcome {
-    let ended = Progress::default();
+    let mut ended = Progress::default();
     let mut beside = JoinSet::new();
     if let Some(size) = load.beside {
-        spawn(&mut beside, &clients[0], Some(size), &ended);
+        spawn(&mut beside, &clients[0], Some(size), ended.worker());
     }
     let outcome = if load.depth == 1 && load.connections == 1 {
         alone(&clients[0], load).await
     } else {
         let mut workers = JoinSet::new();
-        let progress = Progress::default();
+        let mut progress = Progress::default();
         for client in &clients {
             for _ in 0..load.depth {
-                spawn(&mut workers, client, load.echo, &progress);
+                spawn(&mut workers, client, load.echo, progress.worker());
             }
         }
         let outcome = progress.watch(load).await;
@@ -46,9 +46,20 @@ pub(crate) async fn run<C: Caller>(clients: Vec<C>, load: Load) -> Outcome {
     outcome
 }
 
+/// Calls from a task, as a program that serves others makes them: tokio asks the kernel once more before it goes on with
+/// what its `block_on` was given, which costs whoever has a task for the connection a system call.
 async fn alone<C: Caller>(client: &C, load: Load) -> Outcome {
-    let payload = Bytes::from(vec![7; load.echo.unwrap_or_default()]);
-    one_by_one(load, async || one(client, load.echo, &payload).await).await
+    let client = client.clone();
+    let calls = tokio::spawn(async move {
+        let payload = Bytes::from(vec![7; load.echo.unwrap_or_default()]);
+        let mut calls = Timed::new(load);
+        while calls.goes_on() {
+            one(&client, load.echo, &payload).await;
+            calls.ended();
+        }
+        calls.finish()
+    });
+    calls.await.expect("no panic")
 }
 
 async fn one<C: Caller>(client: &C, echo: Option<usize>, payload: &Bytes) {
@@ -59,13 +70,13 @@ async fn one<C: Caller>(client: &C, echo: Option<usize>, payload: &Bytes) {
 }
 
 /// One call after the other until the progress ends.
-fn spawn<C: Caller>(set: &mut JoinSet<()>, client: &C, echo: Option<usize>, progress: &Progress) {
-    let (client, progress) = (client.clone(), progress.clone());
+fn spawn<C: Caller>(set: &mut JoinSet<()>, client: &C, echo: Option<usize>, worker: Worker) {
+    let client = client.clone();
     set.spawn(async move {
         let payload = Bytes::from(vec![7; echo.unwrap_or_default()]);
-        while progress.goes_on() {
+        while worker.goes_on() {
             one(&client, echo, &payload).await;
-            progress.add(1);
+            worker.add(1);
         }
     });
 }

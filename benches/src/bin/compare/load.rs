@@ -105,46 +105,93 @@ impl Meter {
     }
 }
 
+/// Times one call after the other.
+pub(crate) struct Timed {
+    meter: Meter,
+    done: u64,
+    before: Instant,
+}
+
+impl Timed {
+    pub(crate) fn new(load: Load) -> Timed {
+        Timed { meter: Meter::new(load), done: 0, before: now() }
+    }
+
+    /// Called before each call.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        self.meter.goes_on_at(self.before, self.done)
+    }
+
+    /// A call has ended.
+    pub(crate) fn ended(&mut self) {
+        self.done += 1;
+        let after = now();
+        if self.meter.first.is_some() && self.meter.outcome.times.len() < SAMPLES {
+            self.meter.outcome.times.push((after - self.before).as_nanos() as u64);
+        }
+        self.before = after;
+    }
+
+    pub(crate) fn finish(self) -> Outcome {
+        self.meter.finish()
+    }
+}
+
 /// One call after the other, each timed.
 pub(crate) async fn one_by_one(load: Load, mut call: impl AsyncFnMut()) -> Outcome {
-    let mut meter = Meter::new(load);
-    let (mut done, mut before) = (0, now());
-    while meter.goes_on_at(before, done) {
+    let mut calls = Timed::new(load);
+    while calls.goes_on() {
         call().await;
-        done += 1;
-        let after = now();
-        if meter.first.is_some() && meter.outcome.times.len() < SAMPLES {
-            meter.outcome.times.push((after - before).as_nanos() as u64);
-        }
-        before = after;
+        calls.ended();
     }
-    meter.finish()
+    calls.finish()
 }
 
 /// What workers say of themselves, and when they are to end.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Progress {
-    shared: Arc<(AtomicU64, AtomicBool)>,
+    calls: Vec<Arc<AtomicU64>>,
+    over: Arc<AtomicBool>,
 }
 
-impl Progress {
+/// One of them. It counts for itself: a counter for all would cost a call what all workers do to it at once.
+pub(crate) struct Worker {
+    calls: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+}
+
+impl Worker {
     pub(crate) fn add(&self, calls: u64) {
-        self.shared.0.fetch_add(calls, Ordering::Relaxed);
+        // Nobody else writes.
+        self.calls.store(self.calls.load(Ordering::Relaxed) + calls, Ordering::Relaxed);
     }
 
     pub(crate) fn goes_on(&self) -> bool {
-        !self.shared.1.load(Ordering::Relaxed)
+        !self.over.load(Ordering::Relaxed)
+    }
+}
+
+impl Progress {
+    /// One worker more.
+    pub(crate) fn worker(&mut self) -> Worker {
+        let calls = Arc::default();
+        self.calls.push(Arc::clone(&calls));
+        Worker { calls, over: self.over.clone() }
     }
 
     pub(crate) fn end(&self) {
-        self.shared.1.store(true, Ordering::Relaxed);
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls.iter().map(|calls| calls.load(Ordering::Relaxed)).sum()
     }
 
     /// Measures while the workers work, and ends them.
     pub(crate) async fn watch(&self, load: Load) -> Outcome {
         let mut meter = Meter::new(load);
         tokio::time::sleep(load.warm).await;
-        while meter.goes_on(self.shared.0.load(Ordering::Relaxed)) {
+        while meter.goes_on(self.calls()) {
             let passed = meter.first.as_ref().map_or(load.span, |(since, ..)| since.elapsed());
             tokio::time::sleep(load.span.saturating_sub(passed).max(TICK)).await;
         }

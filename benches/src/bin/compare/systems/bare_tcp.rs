@@ -68,18 +68,18 @@ impl System for BareTcp {
             let call = async || bare::round_trip(&stream, &request, &mut input).await;
             return one_by_one(load, call).await;
         }
-        let (progress, mut connections) = (Progress::default(), JoinSet::new());
+        let (mut progress, mut connections) = (Progress::default(), JoinSet::new());
         for mut stream in clients {
-            let progress = progress.clone();
+            let worker = progress.worker();
             connections.spawn(async move {
                 stream.write_all(&head(sizes)).await.expect("connected");
                 let mut seen = 0;
                 let goes_on = |done: u64| {
                     if done > seen {
-                        progress.add(done - seen);
+                        worker.add(done - seen);
                         seen = done;
                     }
-                    progress.goes_on()
+                    worker.goes_on()
                 };
                 bare::in_flight(&stream, sizes, load.depth, goes_on).await;
             });
