@@ -7,7 +7,9 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::{call_of, decode, decode_call, decode_reply, first_frame, frame_length};
+pub(crate) use decode::{
+    call_of, decode, decode_call, decode_reply, first_frame, floor_of, frame_length,
+};
 pub(crate) use encode::{PieceHead, piece_room, put_ack, put_piece_abort, put_piece_head};
 pub(crate) use encode::{
     call_message_head, put_back, put_bound, put_call, put_call_ack, put_close, put_empty,

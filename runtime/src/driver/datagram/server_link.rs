@@ -145,6 +145,9 @@ impl ServerLink {
     /// Gives a frame to the channel first.
     #[inline]
     fn channel(&mut self, now: Time, frame: &[u8]) -> Result<Taken, Over> {
+        if self.end.passes_on(now, frame) {
+            return Ok(Taken::Frame);
+        }
         let room = self.desk.has_room(frame.len());
         let (number, end) = (self.desk.link, &mut self.end);
         let taken = self.desk.settled(now, |state| {

@@ -18,6 +18,8 @@ pub(super) struct Acks {
     unsent: Vec<Seq>,
     /// Finished calls whose acknowledgement is on its way; on a stream that is as good as there.
     told: Vec<Seq>,
+    /// The highest floor of a call that has arrived.
+    floor_arrived: Seq,
     /// Bytes of their replies, which the server keeps.
     reply_bytes: usize,
     /// When `unsent` is to be sent at the latest.
@@ -32,6 +34,7 @@ impl Acks {
             finished: Finished::default(),
             unsent: Vec::new(),
             told: Vec::new(),
+            floor_arrived: 0,
             reply_bytes: 0,
             due: None,
             datagrams,
@@ -88,6 +91,16 @@ impl Acks {
                 self.due = None;
                 self.reply_bytes = 0;
             }
+        }
+    }
+
+    /// A call that carried this floor has arrived.
+    #[inline]
+    pub(super) fn floor_arrived(&mut self, floor: Seq) {
+        // Calls that left together carry the same, and what is told later is not below it.
+        if floor > self.floor_arrived {
+            self.floor_arrived = floor;
+            self.arrived(floor, &[]);
         }
     }
 
@@ -161,5 +174,43 @@ impl Acks {
             self.due = None;
         }
         (floor, ranges)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_datagrams_a_place_is_free_when_a_call_with_its_floor_has_arrived() {
+        let mut acks = Acks::new(true);
+        for seq in 1..=3 {
+            acks.finished(seq, 0, Time::ZERO);
+        }
+        // Two calls that leave together.
+        acks.floor_was_sent(false);
+        acks.floor_was_sent(false);
+        assert_eq!((acks.floor(), acks.in_flight()), (4, 3));
+        acks.floor_arrived(4);
+        assert_eq!(acks.in_flight(), 0);
+        acks.floor_arrived(4);
+        acks.finished(4, 0, Time::ZERO);
+        acks.floor_was_sent(false);
+        assert_eq!(acks.in_flight(), 1);
+        acks.floor_arrived(5);
+        assert_eq!(acks.in_flight(), 0);
+    }
+
+    #[test]
+    fn the_answer_to_a_question_frees_no_place_that_is_told_later() {
+        let mut acks = Acks::new(true);
+        let mut out = SendBuffer::for_datagrams(1000);
+        acks.finished(1, 0, Time::ZERO);
+        acks.repeat(&mut out);
+        acks.arrived(2, &[]);
+        acks.floor_was_sent(false);
+        assert_eq!(acks.in_flight(), 1);
+        acks.floor_arrived(2);
+        assert_eq!(acks.in_flight(), 0);
     }
 }

@@ -5,14 +5,14 @@ use super::slots::State;
 use crate::id::Seq;
 use crate::protocol::packet::Delivery;
 use crate::time::Time;
-use crate::wire::frame::{Frame, Kind, call_of, decode};
+use crate::wire::frame::{Frame, Kind, call_of, decode, floor_of};
 
 impl<W> Delivery for Client<W> {
     fn delivered(&mut self, frame: &[u8]) {
-        match decode(frame) {
-            Ok(Frame::Call(call)) => self.acks.arrived(call.floor, &[]),
-            Ok(Frame::CallAck { floor, ranges }) => self.acks.arrived(floor, &ranges),
-            _ => {}
+        if let Some(floor) = floor_of(frame) {
+            self.acks.floor_arrived(floor);
+        } else if let Ok(Frame::CallAck { floor, ranges }) = decode(frame) {
+            self.acks.arrived(floor, &ranges);
         }
     }
 

@@ -71,6 +71,15 @@ pub(crate) fn call_of(frame: &[u8]) -> Option<(Kind, Seq)> {
     Some((kind, seq))
 }
 
+/// The floor that a CALL carries, if the frame (type and body) is one.
+#[inline]
+pub(crate) fn floor_of(frame: &[u8]) -> Option<Seq> {
+    let (&frame_type, rest) = frame.split_first()?;
+    let is_call = [Kind::Call, Kind::Pass].into_iter().any(|kind| kind as u8 == frame_type >> 3);
+    let mut body = Body { frame_type, rest };
+    is_call.then(|| seq_and_floor(frame_type & 7, &mut body).ok())?.map(|(_, floor)| floor)
+}
+
 /// The CALL that this frame is, if it is one: what [`decode`] makes of it, without the way through [`Frame`].
 #[inline]
 pub(crate) fn decode_call(bytes: &[u8]) -> Option<Result<Call<'_>, FrameError>> {
@@ -87,12 +96,7 @@ pub(crate) fn decode_reply(bytes: &[u8]) -> Option<Result<Reply<'_>, FrameError>
 
 #[inline]
 fn call(flags: u8, mut body: Body<'_>) -> Result<Call<'_>, FrameError> {
-    let seq = body.number()?;
-    let back = if flags & 1 != 0 { body.positive()? } else { 0 };
-    // Floors and sequence numbers start at 1.
-    if seq == 0 || back >= seq {
-        return Err(FrameError::Number(body.frame_type));
-    }
+    let (seq, floor) = seq_and_floor(flags, &mut body)?;
     let handle = body.small()?;
     let method = body.small()?;
     let deadline_ms = match flags & 2 {
@@ -104,8 +108,19 @@ fn call(flags: u8, mut body: Body<'_>) -> Result<Call<'_>, FrameError> {
         return Err(FrameError::Number(body.frame_type));
     }
     let arguments = body.rest;
-    let (floor, passes) = (seq - back, false);
-    Ok(Call { seq, floor, handle, method, deadline_ms, attempt, passes, arguments })
+    Ok(Call { seq, floor, handle, method, deadline_ms, attempt, passes: false, arguments })
+}
+
+#[inline]
+fn seq_and_floor(flags: u8, body: &mut Body<'_>) -> Result<(Seq, Seq), FrameError> {
+    let seq = body.number()?;
+    let back = if flags & 1 != 0 { body.positive()? } else { 0 };
+    // Floors and sequence numbers start at 1.
+    if seq == 0 || back >= seq {
+        Err(FrameError::Number(body.frame_type))
+    } else {
+        Ok((seq, seq - back))
+    }
 }
 
 #[inline]

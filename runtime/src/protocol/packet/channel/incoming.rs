@@ -60,6 +60,17 @@ impl Channel {
         true
     }
 
+    /// Whether a frame (type and body) of an accepted datagram is none of the channel's own; it is then taken.
+    #[inline]
+    pub(in crate::protocol::packet) fn passes_on(&mut self, now: Time, frame: &[u8]) -> bool {
+        let kind = frame.first().map_or(0, |first| first >> 3);
+        let passes = OWN >> kind & 1 == 0;
+        if passes {
+            self.owe(now);
+        }
+        passes
+    }
+
     /// Takes one frame (type and body) of an accepted datagram. `room` says whether a further large message may begin.
     #[inline]
     pub(in crate::protocol::packet) fn handle(
@@ -69,18 +80,15 @@ impl Channel {
         delivery: &mut impl Delivery,
         room: bool,
     ) -> Result<Taken, Bad> {
-        let kind = frame.first().map_or(0, |first| first >> 3);
-        if kind == Kind::Ack as u8 {
-            return match decode(frame).map_err(Bad::Frame)? {
-                Frame::Ack(ack) => self.on_ack(now, &ack, delivery).map_err(Bad::Violation),
-                _ => Ok(Taken::Here),
-            };
-        }
-        self.owe(now);
-        if kind < Kind::Ack as u8 && kind != Kind::Ping as u8 && kind != Kind::Pong as u8 {
+        if self.passes_on(now, frame) {
             return Ok(Taken::Frame);
         }
-        match decode(frame).map_err(Bad::Frame)? {
+        let frame = decode(frame).map_err(Bad::Frame)?;
+        if let Frame::Ack(ack) = frame {
+            return self.on_ack(now, &ack, delivery).map_err(Bad::Violation);
+        }
+        self.owe(now);
+        match frame {
             Frame::Piece(piece) => match self.pieces.accept(now, &piece, room) {
                 Gathered::Unfinished | Gathered::Repeat => Ok(Taken::Here),
                 Gathered::Whole(message) => Ok(Taken::Message(message)),
@@ -104,8 +112,8 @@ impl Channel {
                 self.acks.now = true;
                 Ok(Taken::Here)
             }
-            Frame::Pong(_) => Ok(Taken::Here),
-            _ => Ok(Taken::Frame),
+            // An answer, and nothing that was not passed on.
+            _ => Ok(Taken::Here),
         }
     }
 
@@ -210,5 +218,12 @@ impl Channel {
     }
 }
 
+/// Kinds of frames that the channel itself understands, a bit for each.
+const OWN: u32 = 1 << Kind::Ack as u32
+    | 1 << Kind::Piece as u32
+    | 1 << Kind::PathChallenge as u32
+    | 1 << Kind::PathResponse as u32
+    | 1 << Kind::Ping as u32
+    | 1 << Kind::Pong as u32;
 /// Datagrams after which an acknowledgement does not wait for company (RFC 9000, section 13.2.2).
 const ACK_EVERY: u32 = 2;

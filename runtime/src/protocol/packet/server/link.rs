@@ -146,6 +146,13 @@ impl ServerEnd {
         }
     }
 
+    /// Whether a frame (type and body) of an accepted datagram is for the session, and is taken; else it is for
+    /// [`handle`](Self::handle), which takes the others too.
+    #[inline]
+    pub(crate) fn passes_on(&mut self, now: Time, frame: &[u8]) -> bool {
+        self.channel.passes_on(now, frame)
+    }
+
     /// Handles one frame (type and body) of an accepted datagram, as far as it is the channel's.
     ///
     /// # Errors
