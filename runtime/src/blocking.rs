@@ -36,8 +36,8 @@ pub struct Server {
 /// [`Call::blocking`](crate::Call::blocking).
 ///
 /// The connection is driven by a thread of its own, which ends when the proxy, its clones and their
-/// calls are dropped. Several objects of one program share a connection if the program builds a
-/// [`Node`] instead.
+/// calls are dropped. Further objects of the same server share both:
+/// [`Proxy::node(&alice)`](crate::Proxy::node)[`.proxy(url)`](Node::proxy).
 ///
 /// ```no_run
 /// # fn example<AccountProxy: farcall::Proxy>() -> Result<(), farcall::CallError> {

@@ -77,7 +77,7 @@ pub(crate) struct Target {
 /// One call of a remote method: a builder that is a future.
 ///
 /// Nothing happens before it is awaited, started or blocked on. Once it has started, dropping it
-/// cancels the call. It borrows nothing, so it can be spawned, joined and kept.
+/// cancels the call; an exactly-once call goes on. It borrows nothing, so it can be spawned, joined and kept.
 ///
 /// Its answer is the method's result or a [`CallError`], whose
 /// [`execution`](CallError::execution) says whether the method ran.
@@ -182,8 +182,9 @@ impl<A, T, E> Call<A, T, E> {
         }
     }
 
-    /// Gives the call this long from its start to its answer. [`Duration::MAX`] stands for no
-    /// deadline.
+    /// Gives the call this long from its start to its answer; then it ends with [`CallError::DeadlineExceeded`], which says
+    /// whether it may have run. Of an exactly-once call only the wait ends, with [`CallError::Deferred`].
+    /// [`Duration::MAX`] stands for no deadline.
     ///
     /// Without it, what counts is the proxy's [`with_timeout`](crate::Proxy::with_timeout), else
     /// the method's `#[remote(timeout = "…")]`, else the node's default. It has no effect on a call
@@ -292,7 +293,8 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     /// full. An exactly-once call is on stable storage then.
     ///
     /// # Errors
-    /// Those of a call that could not be sent. Nothing ran.
+    /// Those of a call that could not be sent: nothing ran. Of an exactly-once call also [`CallError::Deferred`] if nobody
+    /// knows whether it was saved: it goes on if it shows when the store is opened again.
     pub async fn start(mut self) -> Result<Pending<T, E>, CallError<E>> {
         poll_fn(|cx| self.poll_started(cx, Alarm::Timer)).await?;
         let pending = self.pending;

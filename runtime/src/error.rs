@@ -20,7 +20,8 @@ pub(crate) use code::FailureCode;
 /// Why a call gave no result. `E` is the method's own error type.
 ///
 /// Sorted by what the caller can do: the method's own error first, then what was refused before anything ran, then
-/// what ran and went wrong, then what is not known. [`execution`](CallError::execution) says which it is.
+/// what ran and went wrong, then what is not known. [`execution`](CallError::execution) says which it is; of what carries a
+/// [`Refusal`], [`Refusal::execution`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CallError<E = Infallible> {
@@ -35,8 +36,10 @@ pub enum CallError<E = Infallible> {
     /// The server could not decode the arguments, or accepts none so large. Client and server disagree about a type or
     /// a limit.
     BadArguments(Refusal),
-    /// The server is at one of its limits, or is asked for more than it can do: the call waited there for more than half
-    /// of its deadline. Try again later.
+    /// A limit is reached, of the server or of this node ([`Limits::members`](crate::Limits::members),
+    /// [`Limits::handles`](crate::Limits::handles)), or the server is asked for more than it can do: the call waited there for
+    /// more than half of its deadline, or for a quarter where calls have waited without a break for as long as their
+    /// deadline. Try again later.
     Busy(Refusal),
     /// The server is shutting down. Try again later, or elsewhere.
     ShuttingDown(Refusal),

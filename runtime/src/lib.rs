@@ -1,7 +1,7 @@
 //! Remote calls whose behaviour under failure is declared, enforced and proven.
 //!
-//! An interface is a trait, an object is an impl of it, and a call is a method call: over TCP or
-//! inside one process. What a method promises when messages are lost, repeated or cut off, or when
+//! An interface is a trait, an object is an impl of it, and a call is a method call: over TCP, over
+//! UDP or inside one process. What a method promises when messages are lost, repeated or cut off, or when
 //! a process is killed, stands in the trait. A call that gives no result says whether the method
 //! ran.
 //!
@@ -108,7 +108,7 @@
 //! | [`call.try_start()`](Call::try_start), a [`Pending`] | nothing | [`CallError::BufferFull`] |
 //!
 //! A [`Pending`] can be awaited, waited for, polled, [cancelled](Pending::cancel) or
-//! [detached](Pending::detach); dropping it, or a call that has started, cancels it. Deadlines:
+//! [detached](Pending::detach); dropping it, or a call that has started, cancels it, but no exactly-once call. Deadlines:
 //! [`Call::timeout`], [`Call::deadline`],
 //! [`Proxy::with_timeout`], `#[remote(timeout = "2s")]`, else [`Limits::default_timeout`].
 //!

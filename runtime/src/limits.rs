@@ -34,8 +34,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections that a node accepts from one host. 4,096, since many clients may share an address.
     pub connections_per_host: usize,
-    /// Connections whose handshake is not finished. 1,024, apart from the others, so that silent peers cannot take the
-    /// places of good ones.
+    /// Of these connections, those whose handshake is not finished. 1,024, so that silent peers take no more places than
+    /// that.
     pub handshakes: usize,
     /// Sessions that a node keeps. 65,536; more are refused, since a session with records is never evicted.
     pub sessions: usize,
@@ -51,7 +51,7 @@ pub struct Limits {
     pub session_ttl: Duration,
     /// The deadline of a call that sets none; `None` waits for ever. 30 seconds.
     pub default_timeout: Option<Duration>,
-    /// How long a connection may take from its first byte to its session. 10 seconds.
+    /// How long a connection may take until it has a session, from when it was accepted or made. 10 seconds.
     pub handshake_timeout: Duration,
     /// Silence after which a peer is asked whether it lives; after twice this the connection is given up. 15 seconds.
     pub ping_interval: Duration,

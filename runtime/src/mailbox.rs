@@ -72,7 +72,8 @@ impl Node {
     /// A sender to the mailbox at `url`.
     ///
     /// # Errors
-    /// As [`Node::sender`].
+    /// As [`Node::sender`]; for [`Semantics::ExactlyOnce`] also [`CallError::NoStore`] on a node without a store, and
+    /// [`CallError::NotDurable`] without the feature `sqlite`.
     pub async fn sender_with<T>(
         &self,
         url: impl IntoUrl,
@@ -122,7 +123,8 @@ impl Node {
     /// message goes to each of them by itself.
     ///
     /// # Errors
-    /// As [`Node::discover`] and [`Node::group_sender`]. That nobody answers is no error: the sender has no mailbox then.
+    /// As [`Node::discover`] and [`Node::group_sender`]. That nobody answers is no error: the sender has no mailbox then, and
+    /// what it sends is received by all of none. Ask [`Sender::mailboxes`].
     pub async fn found_sender<T>(
         &self,
         url: impl IntoUrl,

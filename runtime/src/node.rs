@@ -199,6 +199,7 @@ impl Node {
     /// - [`CallError::Unreachable`] if no connection can be made: nobody waits for the next attempt;
     /// - [`CallError::NoSuchObject`] if nothing is bound to the name, or another interface;
     /// - [`CallError::Busy`] if too many objects of that server were looked up;
+    /// - [`CallError::NoStore`] or [`CallError::Store`] if it has exactly-once methods, and there is no store to use;
     /// - [`CallError::DeadlineExceeded`] if the server does not answer in time;
     /// - [`CallError::Closed`] if this node was shut down, or there is no runtime.
     pub async fn lookup<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
@@ -227,10 +228,9 @@ impl Node {
     /// are saved, and sent when it is; others wait for it until their deadlines.
     ///
     /// # Errors
-    /// No method runs here. [`CallError::BadAddress`] if the URL cannot be read or names no object,
-    /// [`CallError::NoStore`] if the interface has exactly-once methods and this node no store, [`CallError::Busy`] if
-    /// too many objects of that server were looked up, [`CallError::Closed`] if this node was shut down, or there is no
-    /// runtime.
+    /// No method runs here. [`CallError::BadAddress`] if the URL cannot be read or names no object, [`CallError::NoStore`] or
+    /// [`CallError::Store`] if it has exactly-once methods and there is no store to use, [`CallError::Busy`] if too many
+    /// objects of that server were looked up, [`CallError::Closed`] if this node was shut down, or there is no runtime.
     pub fn proxy<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
         let object = url.require_object().map_err(CallError::BadAddress)?;

@@ -142,12 +142,12 @@ impl<T, E> Pending<T, E> {
         }
     }
 
-    /// Asks the server to give the call up; await or [`wait`](Pending::wait) for what comes back to
-    /// learn what is known.
+    /// Gives the call up; await or [`wait`](Pending::wait) for what comes back to learn what is known.
     ///
-    /// That is [`CallError::Cancelled`] with what is known of the execution, or the answer, if it
-    /// was on its way already. A method that has begun is told by its
-    /// [`Context::cancellation`](crate::Context::cancellation) and is never stopped by force.
+    /// That is [`CallError::Cancelled`] with what is known of the execution, or the answer, if it was on its way already.
+    /// Under at-most-once the server is told: a method that has not begun never runs, and one that has begun is told by its
+    /// [`Context::cancellation`](crate::Context::cancellation). Under maybe and at-least-once the server is not told. An
+    /// exactly-once call is fenced, unless it has run. No method is stopped by force.
     pub fn cancel(mut self) -> Pending<T, E> {
         if self.stage == Stage::InFlight {
             match &mut self.way {

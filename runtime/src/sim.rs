@@ -6,7 +6,8 @@
 //! and does the same, event by event.
 //!
 //! Nodes listen at `tcp://host:port` or `udp://host:port`, with the names of hosts. [`Faults`] says what the network does
-//! to the streams of the one and to the datagrams of the other.
+//! to the streams of the one and to the datagrams of the other. The nodes have no store: an object with exactly-once
+//! methods cannot be bound at them.
 //!
 //! A [`Ledger`] holds what handlers and callers say against the promises of [`Semantics`](crate::Semantics): no run
 //! twice under at-most-once, no run at all after "not executed", no answer without a run, no failure without a cause.

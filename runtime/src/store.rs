@@ -107,11 +107,14 @@ struct Handle {
 }
 
 impl SqliteStore {
-    /// Opens a database, or makes it, with the tables of farcall in it.
+    /// Opens a database, or makes it, with the tables of farcall in it. Blocks the thread, for up to five seconds if another
+    /// connection holds the database.
     ///
     /// # Errors
     /// [`StoreError::Locked`] if it is open already; [`StoreError::NewerSchema`] and [`StoreError::NotAStore`] if this
-    /// version cannot read it; [`StoreError::Busy`] if another connection keeps it from being brought up to date.
+    /// version cannot read it; [`StoreError::Busy`] if another connection keeps it from being brought up to date;
+    /// [`StoreError::Io`], [`StoreError::Full`], [`StoreError::Failed`] and [`StoreError::Exhausted`] if disk, file or
+    /// SQLite fail.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         SqliteStore::open_with(path.as_ref(), schema::STEPS)
     }

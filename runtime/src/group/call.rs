@@ -57,7 +57,8 @@ use crate::wire::payload::{self, DecodeError};
 /// | [`until`](GroupCall::until) | anything | it waits for each, until then |
 /// | [`none`](GroupCall::none) | nothing | it waits until the calls are sent |
 ///
-/// A policy that can no longer be met ends the wait at once. An answer is accepted if it is a result (no error, not the
+/// A number of answers that can no longer be reached ends the wait at once; `all` waits for each member even then, and is met
+/// by a group without members. An answer is accepted if it is a result (no error, not the
 /// method's own either), if [`accept`](GroupCall::accept) says so, and if the same object has not answered through
 /// another URL before.
 #[must_use = "nothing is called before a policy is chosen and awaited"]

@@ -38,7 +38,8 @@ use crate::wire::payload;
 /// **Memory.** The sender keeps [`SenderConfig::buffer`] encoded messages, the mailbox its [`Capacity`](super::Capacity).
 /// A mailbox that is full holds up the sender's buffer, and that holds up who posts.
 ///
-/// When the last clone is dropped, what was posted still leaves; [`flush`](Sender::flush) before a program ends.
+/// When the last clone is dropped, what was posted still leaves, unless a mailbox takes nothing for
+/// [`SenderConfig::timeout`]: then it is lost, and nobody is told. [`flush`](Sender::flush) before a program ends.
 pub struct Sender<T> {
     shared: Arc<Shared>,
     message: PhantomData<fn(&T)>,
@@ -54,7 +55,8 @@ pub struct SenderConfig {
     /// Messages that were posted and have not arrived. 64.
     pub buffer: usize,
     /// How long a mailbox may not be reached before its messages are given up. 30 seconds, as for calls. A mailbox that is
-    /// reached and full is waited for without an end.
+    /// reached and full is waited for without an end, as long as a clone of the sender lives; after that for so long, and
+    /// without an end under exactly once.
     pub timeout: Duration,
 }
 
@@ -158,7 +160,8 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     /// [`SendError::Lost`] if messages that were posted before did not arrive; this one was not posted then, and the next
-    /// will be. [`SendError::NotEncoded`].
+    /// will be. [`SendError::NotEncoded`], [`SendError::Failed`] with [`CallError::TooLarge`] and [`SendError::Closed`]: it was
+    /// not posted.
     pub async fn post(&self, message: &T) -> Result<(), SendError> {
         let bytes = self.encode(message)?;
         self.shared.buffer.take_lost()?;

@@ -1,8 +1,7 @@
 //! The registry as a remote object: what a caller from outside may do with the names of a node.
 //!
 //! Looking up and listing is open to all. Changing is refused unless the program's policy allows it
-//! to the caller. An object cannot travel yet, so `bind` and `rebind` take the name of one that is
-//! bound already.
+//! to the caller. `bind` and `rebind` take the name of an object that is bound already.
 
 use std::sync::{Arc, Weak};
 

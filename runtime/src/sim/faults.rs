@@ -122,7 +122,8 @@ pub struct NetworkCounts {
     pub datagrams: u64,
     /// Datagrams that were sent to a group with a member or more.
     pub multicasts: u64,
-    /// Of these, those that were lost, those that came twice, and those that came changed.
+    /// Of the [`datagrams`](NetworkCounts::datagrams), those that were lost; [`repeated`](NetworkCounts::repeated) are
+    /// those that came twice, [`corrupted`](NetworkCounts::corrupted) those that came changed.
     pub lost: u64,
     /// See [`lost`](NetworkCounts::lost).
     pub repeated: u64,
