@@ -10,6 +10,11 @@ use std::time::Duration;
 /// let limits = Limits { window: 64, ..Limits::default() };
 /// assert_eq!(limits.window, 64);
 /// ```
+///
+/// A node takes a value with which nothing could work for the nearest one with which something can: a time of more than ten
+/// years for ten years, so that [`Duration::MAX`] stands for never; a size of more than 2^40 for that; `ping_interval`,
+/// `handshake_timeout`, `progress_timeout` and `reconnect_min` of less than a millisecond for a millisecond; `window`,
+/// `send_buffer` and `handler_attempts` of 0 for 1.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest encoded arguments or result, in bytes. 16 MiB: larger data wants a stream or a file.
@@ -118,6 +123,68 @@ pub struct Limits {
     pub go_back_n: bool,
 }
 
+impl Limits {
+    /// What a node makes of them: sums and small multiples stay within their types, and nothing is tried again without a
+    /// pause.
+    pub(crate) fn usable(self) -> Limits {
+        let size = |size: usize| size.min(LARGEST_SIZE);
+        let time = |time: Duration| time.min(LONGEST_TIME);
+        Limits {
+            message: size(self.message),
+            window: size(self.window).max(1),
+            request_bytes: size(self.request_bytes),
+            reply_bytes: size(self.reply_bytes),
+            reply_reserve: size(self.reply_reserve),
+            process_bytes: size(self.process_bytes),
+            running_calls: size(self.running_calls),
+            send_buffer: size(self.send_buffer).max(1),
+            connections: size(self.connections),
+            connections_per_host: size(self.connections_per_host),
+            handshakes: size(self.handshakes),
+            sessions: size(self.sessions),
+            names: size(self.names),
+            handles: size(self.handles),
+            exports: size(self.exports),
+            members: size(self.members),
+            session_ttl: time(self.session_ttl),
+            default_timeout: self.default_timeout,
+            handshake_timeout: time(self.handshake_timeout).max(SHORTEST_TIME),
+            ping_interval: time(self.ping_interval).max(SHORTEST_TIME),
+            progress_timeout: time(self.progress_timeout).max(SHORTEST_TIME),
+            reconnect_min: time(self.reconnect_min).max(SHORTEST_TIME),
+            reconnect_max: time(self.reconnect_max),
+            resolve_wait: time(self.resolve_wait),
+            ack_delay: time(self.ack_delay),
+            ack_batch: size(self.ack_batch),
+            ack_solicit: time(self.ack_solicit),
+            control_backlog: size(self.control_backlog),
+            datagram: size(self.datagram),
+            datagram_message: size(self.datagram_message),
+            receive_buffer: size(self.receive_buffer),
+            unvalidated_links: size(self.unvalidated_links),
+            journal_rows: size(self.journal_rows),
+            journal_bytes: size(self.journal_bytes),
+            registrations: size(self.registrations),
+            inbox_rows: size(self.inbox_rows),
+            handler_attempts: self.handler_attempts.max(1),
+            handler_timeout: time(self.handler_timeout),
+            store_queue: size(self.store_queue),
+            batch_calls: size(self.batch_calls),
+            batch_time: time(self.batch_time),
+            settle_delay: time(self.settle_delay),
+            busy_poll: time(self.busy_poll),
+            go_back_n: self.go_back_n,
+        }
+    }
+}
+
+/// Nobody has as many bytes or calls.
+const LARGEST_SIZE: usize = if usize::BITS > 32 { 1 << 40 } else { usize::MAX >> 2 };
+/// No process lives as long.
+const LONGEST_TIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// What tokio's timers tell apart.
+const SHORTEST_TIME: Duration = Duration::from_millis(1);
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -166,5 +233,26 @@ impl Default for Limits {
             busy_poll: Duration::ZERO,
             go_back_n: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_usable_as_they_are() {
+        let limits = Limits::default();
+        assert_eq!(format!("{:?}", limits.clone().usable()), format!("{limits:?}"));
+    }
+
+    #[test]
+    fn a_wait_of_nothing_is_a_short_one() {
+        let zero = Duration::ZERO;
+        let limits =
+            Limits { ping_interval: zero, reconnect_min: zero, window: 0, ..Limits::default() };
+        let usable = limits.usable();
+        assert_eq!((usable.ping_interval, usable.reconnect_min), (SHORTEST_TIME, SHORTEST_TIME));
+        assert_eq!(usable.window, 1);
     }
 }

@@ -413,7 +413,7 @@ impl NodeBuilder {
             (u128::from(entropy.next()) << 64 | u128::from(entropy.next())).to_be_bytes(),
         );
         let id = NodeId(id.into_uuid());
-        let limits = Arc::new(self.limits);
+        let limits = Arc::new(self.limits.usable());
         #[cfg(feature = "sqlite")]
         let durable = self.store.map(|store| Durable::new(store, &limits, &entropy));
         #[cfg(feature = "sqlite")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use farcall::{CallError, Execution, Node, Proxy as _, Semantics, ServeError, Unfinished};
+use farcall::{CallError, Execution, Limits, Node, Proxy as _, Semantics, ServeError, Unfinished};
 use farcall_tests::service::{
     How, Log, Report, SEMANTICS, Server, WorkProxy, Worker, client, eventually, order, start,
     within,
@@ -218,4 +218,52 @@ async fn dropping_the_last_handle_ends_the_connection() {
     // The client says that it is done, and the server forgets it.
     let kept = || server.node().statistics().kept_sessions;
     eventually("the end of the session", || kept() == 0).await;
+}
+
+/// Limits that bound nothing, as large as they can be written; a reserve is none of them.
+fn endless() -> Limits {
+    let (most, never) = (usize::MAX, Duration::MAX);
+    Limits {
+        message: most,
+        window: most,
+        request_bytes: most,
+        reply_bytes: most,
+        process_bytes: most,
+        running_calls: most,
+        send_buffer: most,
+        control_backlog: most,
+        ack_batch: most,
+        datagram_message: most,
+        session_ttl: never,
+        default_timeout: Some(never),
+        handshake_timeout: never,
+        ping_interval: never,
+        progress_timeout: never,
+        reconnect_min: never,
+        reconnect_max: never,
+        resolve_wait: never,
+        ack_delay: never,
+        ack_solicit: never,
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn limits_without_an_end_are_no_danger() {
+    for scheme in ["tcp://127.0.0.1:0", "udp://127.0.0.1:0", "mem://endless"] {
+        let log = Log::new();
+        let server = Node::builder().limits(endless()).build();
+        server.registry().bind("work", Worker::new(&log)).expect("a free name");
+        let listening = server.listen(scheme).await.expect("a free place");
+        let client = Node::builder().limits(endless()).build();
+        let work: WorkProxy = client.lookup(listening.url("work")).await.expect("bound");
+        for semantics in SEMANTICS {
+            let pending = start(&work, semantics, order(7)).await.expect("room");
+            assert_eq!(within("the answer", pending).await.expect("answered").id, 7);
+        }
+        let bytes = vec![5; 200 << 10];
+        assert_eq!(within("the echo", work.echo(&bytes)).await.expect("answered"), bytes);
+        client.shutdown(GRACE).await.expect("nothing runs");
+        server.shutdown(GRACE).await.expect("nothing runs");
+    }
 }
