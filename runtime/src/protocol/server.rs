@@ -68,7 +68,7 @@ pub(crate) struct ServerSession {
     /// Bytes of saved replies.
     reply_bytes: usize,
     replay: Replay,
-    /// Which of the latest at-least-once calls ran.
+    /// Which of the latest at-least-once calls ran on this link, on which all copies are of the same attempt.
     ran: Replay,
     /// Answered calls whose replies are to be written when the link has room, in order.
     to_send: VecDeque<ToSend>,
@@ -285,8 +285,8 @@ impl ServerSession {
         }
         self.check_new(seq)?;
         self.max = self.max.max(seq);
-        // Under at-least-once it may have run before, and be sent again since the answer was lost.
-        if !self.replay.has_seen(seq) {
+        // A copy may have run on this link: under at-least-once it has no record, and its answer is on its way.
+        if !self.replay.has_seen(seq) && !self.ran.has_seen(seq) {
             self.save_refusal(now, seq, code, text, out);
         }
         Ok(())
@@ -395,6 +395,7 @@ impl ServerSession {
         }
         self.link = link;
         self.attached = true;
+        self.ran = Replay::default();
         self.max_message =
             usize::try_from(max_message).unwrap_or(usize::MAX).min(match self.datagrams {
                 true => packet::max_message(&self.limits),

@@ -39,6 +39,8 @@ struct Large {
     taken: usize,
     /// What is lost of it is not sent again.
     once: bool,
+    /// It left before, whole in one datagram, which may still arrive.
+    again: bool,
     /// Its number among the messages of a link of datagrams, once its first piece was taken.
     number: Option<u64>,
 }
@@ -57,8 +59,8 @@ pub(crate) struct Batch {
 /// What [`SendBuffer::abort`] found.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Aborted {
-    /// No such message waits here.
-    Absent,
+    /// It left whole if it ever came here: nothing of it waits, or only a repeat, which is dropped.
+    Gone,
     /// It waited, and part of it may have left: the peer is told that the rest will not come.
     Unfinished,
 }
@@ -85,8 +87,7 @@ impl SendBuffer {
         body: impl Into<Body>,
         once: bool,
     ) {
-        let body = body.into();
-        self.large.push_back(Large { seq, head, body, taken: 0, once, number: None });
+        self.large.push_back(Large { once, ..Large::new(seq, head, body.into()) });
     }
 
     /// The largest body in bytes that travels in a frame of its own; a larger one is to be pushed as a message.
@@ -95,23 +96,28 @@ impl SendBuffer {
         self.datagrams.as_ref().map_or(FRAGMENT, |datagrams| datagrams.whole())
     }
 
+    /// Whether a large message of this call waits here.
+    pub(crate) fn has_large(&self, seq: Seq) -> bool {
+        self.large.iter().any(|large| large.seq == seq)
+    }
+
     /// Whether a fragment of this message has not been taken by a batch: the peer cannot have the whole of it.
     pub(crate) fn has_unsent(&self, seq: Seq) -> bool {
-        self.large.iter().any(|large| large.seq == seq)
+        self.large.iter().any(|large| large.seq == seq && !large.again)
     }
 
     /// Drops what is left of a large message.
     pub(crate) fn abort(&mut self, seq: Seq) -> Aborted {
         let Some(index) = self.large.iter().position(|large| large.seq == seq) else {
-            return Aborted::Absent;
+            return Aborted::Gone;
         };
-        let Some(large) = self.large.remove(index) else { return Aborted::Absent };
+        let Some(large) = self.large.remove(index) else { return Aborted::Gone };
         match large.number {
             Some(number) => put_piece_abort(number, seq, &mut self.small),
             None if large.taken > 0 => put_fragment_head(seq, Part::Abort, 0, &mut self.small),
             None => {}
         }
-        Aborted::Unfinished
+        if large.again { Aborted::Gone } else { Aborted::Unfinished }
     }
 
     /// Bytes of small frames that wait here. Large messages are bounded by the budgets of requests and replies, and do
@@ -162,6 +168,10 @@ impl SendBuffer {
 }
 
 impl Large {
+    fn new(seq: Seq, head: Vec<u8>, body: Body) -> Large {
+        Large { seq, head, body, taken: 0, once: false, again: false, number: None }
+    }
+
     fn next_fragment(&mut self, pieces: &mut VecDeque<Bytes>) {
         let size = (self.body.len() - self.taken).min(FRAGMENT);
         let first = self.taken == 0;
@@ -394,7 +404,21 @@ mod tests {
         let mut batch = Batch::default();
         buffer.fill(&mut batch);
         assert_eq!(buffer.abort(6), Aborted::Unfinished);
-        assert_eq!(buffer.abort(6), Aborted::Absent);
+        assert_eq!(buffer.abort(6), Aborted::Gone);
         assert_eq!(buffer.pending(), 3);
+    }
+
+    #[test]
+    fn a_frame_that_left_whole_and_is_sent_again_in_pieces_is_not_unsent() {
+        let mut buffer = SendBuffer::for_datagrams(400);
+        let mut frame = Vec::new();
+        put_seq(Kind::Resolve, 5, &mut frame);
+        frame.resize(1000, 0);
+        buffer.push_again(&frame[1..]);
+        assert!(buffer.has_large(5) && !buffer.has_unsent(5));
+        assert!(buffer.next_piece(400).is_some());
+        assert_eq!(buffer.abort(5), Aborted::Gone);
+        assert!(!buffer.has_large(5));
+        assert!(buffer.pending() > 0, "the peer is told that the rest will not come");
     }
 }

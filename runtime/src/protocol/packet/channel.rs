@@ -330,7 +330,7 @@ impl Channel {
             if delivery.is_wanted(body) {
                 if length > room {
                     // Datagrams have become smaller than this frame.
-                    out.push_message(body.to_vec().into(), false);
+                    out.push_again(body);
                 } else if into.len() + length > limit {
                     return;
                 } else {

@@ -285,7 +285,7 @@ fn put(seq: Seq, status: ReplyStatus, body: &Body, fate: Fate, out: &mut SendBuf
     match body {
         Body::Large(large) if large.len() > out.whole() => {
             // Else another run of an at-least-once call, or this one, is being answered: pieces of two would mix.
-            if !out.has_unsent(seq) {
+            if !out.has_large(seq) {
                 let head = frame::reply_message_head(seq, status);
                 out.push_large(seq, head, large.clone(), fate == Fate::Once);
             }

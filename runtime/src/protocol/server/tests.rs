@@ -181,6 +181,25 @@ fn replies_for_a_slow_reader_wait_in_their_records() {
 }
 
 #[test]
+fn the_refusal_of_a_part_does_not_overtake_the_answer_of_the_whole() {
+    let mut session = session(Limits::default()).over_datagrams();
+    let mut out = SendBuffer::default();
+    let semantics = Semantics::AtLeastOnce;
+    let target = Target::Method { semantics, oneway: false, max_reply: None };
+    let admitted = session.admit(Time::ZERO, &call(1, 1), target, &mut out);
+    assert_eq!(admitted, Ok(Admission::Run));
+    complete(&mut session, 1, 5);
+    let mut refuse = |session: &mut ServerSession| {
+        session.refuse(Time::ZERO, 1, FailureCode::Busy, "full", &mut out).expect("a good client");
+        written(&mut out)
+    };
+    assert_eq!(refuse(&mut session), "");
+    // Its client sends it again since the answer was lost, and knows that it may have run.
+    session.attach(2, 1 << 20, None).expect("a newer link");
+    assert_eq!(refuse(&mut session), "reply 1 Failed(Busy)");
+}
+
+#[test]
 fn a_refusal_does_not_overtake_the_answer_of_a_copy_that_ran() {
     let refused = Target::Refused { code: FailureCode::NoSuchObject, text: "gone" };
     for (semantics, attempt, expected) in [

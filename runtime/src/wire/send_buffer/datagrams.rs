@@ -107,16 +107,15 @@ impl SendBuffer {
         let position = self.written + datagrams.taken as u64;
         let once = datagrams.once.pop_front_if(|next| *next == position).is_some();
         datagrams.taken += length;
-        let message = Bytes::copy_from_slice(frame);
-        self.push_message(message, once);
+        let message = Large::of_frame(frame);
+        self.large.push_front(Large { once, ..message });
         self.split_oversized();
     }
 
-    /// A message (type and body of a frame) that leaves in pieces, before others that wait.
-    pub(crate) fn push_message(&mut self, message: Bytes, once: bool) {
-        let seq = call_of(&message).map_or(0, |(_, seq)| seq);
-        let (head, body) = (Vec::new(), message.into());
-        self.large.push_front(Large { seq, head, body, taken: 0, once, number: None });
+    /// A frame (type and body) that left whole leaves once more, in pieces, before others that wait.
+    pub(crate) fn push_again(&mut self, frame: &[u8]) {
+        let message = Large::of_frame(frame);
+        self.large.push_front(Large { again: true, ..message });
     }
 
     /// The next piece of a large message whose frame takes at most `room` bytes. The oldest messages take turns.
@@ -155,6 +154,11 @@ impl SendBuffer {
 }
 
 impl Large {
+    fn of_frame(frame: &[u8]) -> Large {
+        let seq = call_of(frame).map_or(0, |(_, seq)| seq);
+        Large::new(seq, Vec::new(), Bytes::copy_from_slice(frame).into())
+    }
+
     fn next_piece(&mut self, message: u64, room: usize) -> Option<PieceOut> {
         let total = (self.head.len() + self.body.len()) as u64;
         let lead = if self.taken == 0 { self.head.len() } else { 0 };

@@ -85,6 +85,10 @@ impl Talk {
     }
 
     fn call(&mut self) {
+        self.call_with(b"5");
+    }
+
+    fn call_with(&mut self, arguments: &[u8]) {
         self.line("call");
         let call = NewCall {
             handle: 0,
@@ -93,7 +97,7 @@ impl Talk {
             oneway: false,
             passes: false,
             timeout: Some(Duration::from_secs(1)),
-            arguments: b"5",
+            arguments,
             large: None,
         };
         let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
@@ -353,4 +357,46 @@ fn a_lost_call_under_maybe_ends_at_its_deadline() {
  1100ms  done: no answer within 1s; it may have run
 ",
     );
+}
+
+/// A call whose only datagram is late, and whose frame is to be sent again where datagrams have become smaller.
+fn late_and_again() -> (Talk, Key) {
+    let mut talk = Talk::new(Semantics::AtMostOnce);
+    talk.call_with(&[7; 900]);
+    talk.pump();
+    let (_, (_, bytes)) = talk.flying.pop_first().expect("it left");
+    let Ok(Datagram::Data(data)) = decode(&bytes) else { panic!("no DATA") };
+    let call = frames(data.frames).map(|frame| frame.expect("a frame"));
+    let call = call.filter(|frame| frame::decode_call(frame).is_some()).last().expect("a call");
+    talk.out.set_room(500);
+    talk.out.push_again(call);
+    let key = talk.call.take().expect("it was called");
+    (talk, key)
+}
+
+#[test]
+fn a_call_that_left_whole_and_waits_in_pieces_is_asked_about() {
+    let (mut talk, key) = late_and_again();
+    talk.client.cancel(talk.now, key, &mut talk.out);
+    assert!(talk.client.take(key, &mut Vec::new()).is_none(), "it may run");
+    talk.pump();
+    talk.expect(
+        "
+  100ms  call
+  100ms  -> call 1
+  100ms  -> resolve 1
+",
+    );
+}
+
+#[test]
+fn a_call_that_left_whole_and_waits_in_pieces_may_have_run_when_the_link_is_lost() {
+    let (mut talk, key) = late_and_again();
+    let error = Arc::new(std::io::ErrorKind::ConnectionReset.into());
+    let left = talk.out.taken_position();
+    talk.client.link_lost(talk.now, left, &talk.out, &error);
+    talk.client.handle_timeout(talk.now + Duration::from_secs(1), &mut talk.out);
+    let answer = talk.client.take(key, &mut Vec::new()).expect("its time is over");
+    let told = answer.expect_err("no answer came").to_string();
+    assert_eq!(told, "no answer within 1s; it may have run");
 }
