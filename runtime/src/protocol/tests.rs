@@ -367,3 +367,29 @@ fn hello_of_an_older_link_does_not_take_the_replies() {
 ",
     );
 }
+
+#[test]
+fn a_call_without_a_clock_does_not_end_by_the_time_before_it() {
+    // The deadline of the first call is looked at before anybody has told when the second one began.
+    let mut talk = Conversation::new();
+    talk.connect();
+    talk.call_within(DEPOSIT, 30);
+    talk.up(Arrive);
+    talk.down(Arrive);
+    talk.call_untimed_within(REFRESH, 20);
+    talk.wait(40);
+    talk.wait(20);
+    talk.expect(
+        "
+   1ms  -> hello
+   2ms  <- welcome
+   2ms  call deposit
+   3ms  -> call 1
+   3ms  server: run 1
+   4ms  <- reply 1
+   4ms  done deposit: ok
+   4ms  call refresh
+  64ms  done refresh: no answer within 20ms; it may have run
+",
+    );
+}

@@ -53,8 +53,9 @@ impl<W> Client<W> {
         self.next_deadline.min(ack).min(liveness)
     }
 
-    /// Does what is due.
+    /// Does what is due. A call that was started without a clock since the last [`tick`](Self::tick) begins now.
     pub(crate) fn handle_timeout(&mut self, now: Time, out: &mut SendBuffer) -> Health {
+        self.tick(now);
         if self.link.is_welcome() && self.acks.due().is_some_and(|due| due <= now) {
             self.acks.flush(out);
         }

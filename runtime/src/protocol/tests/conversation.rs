@@ -106,7 +106,16 @@ impl Conversation {
         self.start(method, Some(Duration::from_millis(milliseconds)));
     }
 
+    /// As by a caller who does not look at the clock.
+    pub(super) fn call_untimed_within(&mut self, method: Method, milliseconds: u64) {
+        self.start_at(None, method, Some(Duration::from_millis(milliseconds)));
+    }
+
     fn start(&mut self, method: Method, timeout: Option<Duration>) {
+        self.start_at(Some(self.now), method, timeout);
+    }
+
+    fn start_at(&mut self, now: Option<Time>, method: Method, timeout: Option<Duration>) {
         self.line(format!("call {}", method.name));
         let call = NewCall {
             handle: 0,
@@ -118,7 +127,7 @@ impl Conversation {
             arguments: b"5",
             large: None,
         };
-        let key = self.client.start(Some(self.now), &call, &mut self.out).expect("there is room");
+        let key = self.client.start(now, &call, &mut self.out).expect("there is room");
         self.calls.push((method, Some(key)));
         self.take_answers();
     }
