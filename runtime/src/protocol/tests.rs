@@ -369,6 +369,55 @@ fn hello_of_an_older_link_does_not_take_the_replies() {
 }
 
 #[test]
+fn a_refusal_that_overtakes_go_away_puts_an_at_least_once_call_off() {
+    let mut talk = Conversation::new();
+    talk.connect();
+    talk.call(REFRESH);
+    talk.call_within(REFRESH, 30);
+    talk.up(Late);
+    talk.go_away();
+    talk.late_arrives();
+    talk.down_backwards();
+    talk.call(REFRESH);
+    talk.wait(30);
+    talk.restart();
+    talk.connect();
+    talk.up(Arrive);
+    talk.down(Arrive);
+    talk.expect(
+        "
+   1ms  -> hello
+   2ms  <- welcome
+   2ms  call refresh
+   2ms  call refresh
+   3ms  -> call 1    late
+   4ms  -> call 2    late
+   5ms  late -> call 1
+   5ms  server: answer 1 with a refusal
+   6ms  late -> call 2
+   6ms  server: answer 2 with a refusal
+   7ms  <- reply 2: Failed(ShuttingDown)
+   8ms  <- reply 1: Failed(ShuttingDown)
+   9ms  <- go away, known []
+   9ms  call refresh
+  39ms  done refresh: no answer within 37ms; it did not run
+  39ms  server: restarts
+  39ms  link lost
+  40ms  -> hello again, finished below 1
+  41ms  <- welcome
+  42ms  -> call 1
+  42ms  server: run 1
+  43ms  -> call 2
+  43ms  server: run 2
+  44ms  <- reply 1
+  45ms  <- reply 2
+  45ms  done refresh: ok
+  45ms  done refresh: ok
+",
+    );
+}
+
+#[test]
 fn a_call_without_a_clock_does_not_end_by_the_time_before_it() {
     // The deadline of the first call is looked at before anybody has told when the second one began.
     let mut talk = Conversation::new();

@@ -139,6 +139,13 @@ impl<W> Client<W> {
             // It answers a copy that an earlier link had brought there.
             slot.sent_before = true;
         }
+        if reply.status == ReplyStatus::Failed(FailureCode::ShuttingDown)
+            && (slot.semantics, slot.state) == (Semantics::AtLeastOnce, State::Sent)
+        {
+            // In another datagram, it came before GOAWAY.
+            self.put_off(index);
+            return Ok(());
+        }
         let answer = match reply.status {
             ReplyStatus::Ok | ReplyStatus::MethodError => {
                 slot.body.clear();

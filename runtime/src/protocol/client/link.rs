@@ -249,6 +249,21 @@ impl<W> Client<W> {
         self.requeue(later);
     }
 
+    /// The server, which begins nothing new, has refused this call under at-least-once: it waits for the next server.
+    pub(super) fn put_off(&mut self, index: u32) {
+        if let Link::Up { draining, .. } = &mut self.link {
+            *draining = true;
+        }
+        if let Some(slot) = self.slots.at_mut(index) {
+            slot.state = State::Queued;
+            if slot.attempt == 1 && !slot.sent_before {
+                // What is refused never runs, whichever copy of it comes.
+                slot.attempt = 0;
+            }
+        }
+        self.requeue(self.slots.key(index).into_iter().collect());
+    }
+
     /// A planted bug: what anybody may have sent ends the session.
     pub(crate) fn forget_session(&mut self) {
         self.session = None;

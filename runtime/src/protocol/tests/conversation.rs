@@ -148,6 +148,17 @@ impl Conversation {
     /// What the server wrote leaves, and has this fate.
     pub(super) fn down(&mut self, fate: Fate) {
         let frames = frames(&mut self.reply);
+        self.at_client(frames, fate);
+    }
+
+    /// What the server wrote arrives, the last first, as it may in datagrams.
+    pub(super) fn down_backwards(&mut self) {
+        let mut frames = frames(&mut self.reply);
+        frames.reverse();
+        self.at_client(frames, Fate::Arrive);
+    }
+
+    fn at_client(&mut self, frames: Vec<(Vec<u8>, usize)>, fate: Fate) {
         for (bytes, _) in frames {
             self.pass();
             self.line(format!("<- {}{}", describe(&bytes), mark(fate)));
