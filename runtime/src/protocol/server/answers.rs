@@ -80,7 +80,7 @@ impl ServerSession {
         match out {
             Some(out) if self.has_room(out) => self.write(seq, out),
             // Written when the link has room, or by the next link.
-            Some(_) => self.to_send.push_back(ToSend::Saved(seq)),
+            Some(_) => self.write_later(seq),
             None => {}
         }
     }
@@ -204,7 +204,21 @@ impl ServerSession {
             .iter()
             .any(|waiting| matches!(waiting, ToSend::Saved(s) if *s == seq))
         {
-            self.to_send.push_back(ToSend::Saved(seq));
+            self.write_later(seq);
+        }
+    }
+
+    /// A saved reply waits for room. A client can acknowledge what it has not read; the places of such replies go when
+    /// they outnumber the others, so that each is looked at a few times at most.
+    fn write_later(&mut self, seq: Seq) {
+        self.to_send.push_back(ToSend::Saved(seq));
+        let wanted = self.records.len() + self.once;
+        if self.to_send.len() > 2 * wanted + self.limits.window {
+            let records = &self.records;
+            self.to_send.retain(|waiting| match waiting {
+                ToSend::Saved(seq) => records.contains(*seq),
+                ToSend::Unsaved { .. } => true,
+            });
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A datagram with a whole reply is acknowledged after the client's machine was given it: the call is finished there,
 //! and nothing is lost if the server forgets it. Of a reply in pieces only CALL_ACK tells that it was put together, and
-//! a call that a draining server refuses may be one that its client puts off and sends again.
+//! a call that a draining server refuses may be one that its client puts off and sends again. The record also waits for
+//! CALL_ACK where finished calls have as many gaps as a correct client's can have.
 
 use super::ServerSession;
 use super::record::Record;
@@ -12,7 +13,8 @@ use crate::wire::frame::{Frame, Kind, call_of, decode};
 
 impl Delivery for ServerSession {
     fn delivered(&mut self, frame: &[u8]) {
-        if let Some((Kind::Reply, seq)) = call_of(frame)
+        if self.finished.gaps() <= self.limits.window
+            && let Some((Kind::Reply, seq)) = call_of(frame)
             && self.records.get(seq).is_some_and(Record::is_finished_by_arrival)
         {
             self.forget_one(seq);

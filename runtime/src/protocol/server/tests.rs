@@ -181,6 +181,22 @@ fn replies_for_a_slow_reader_wait_in_their_records() {
 }
 
 #[test]
+fn who_acknowledges_without_reading_leaves_no_places_of_replies() {
+    let mut session = session(Limits { window: 4, send_buffer: 100, ..Limits::default() });
+    let mut out = SendBuffer::default();
+    for seq in 1..=1000 {
+        let admitted = session.admit(Time::ZERO, &call(seq, seq), METHOD, &mut out);
+        assert_eq!(admitted, Ok(Admission::Run));
+        let mut body = vec![0; 40];
+        session.complete(Time::ZERO, seq, ReplyStatus::Ok, &mut body, Some(&mut out));
+        assert!(session.to_send.len() < 8, "{seq}");
+    }
+    written(&mut out);
+    session.flush(&mut out);
+    assert_eq!(written(&mut out), "reply 1000 Ok", "the others are finished");
+}
+
+#[test]
 fn the_refusal_of_a_part_does_not_overtake_the_answer_of_the_whole() {
     let mut session = session(Limits::default()).over_datagrams();
     let mut out = SendBuffer::default();
@@ -289,4 +305,25 @@ fn the_arrival_of_an_answer_finishes_its_call_unless_the_client_may_put_it_off()
         session.delivered(&frame[head..]);
         assert_eq!(session.saved().0, kept, "call {seq}");
     }
+}
+
+#[test]
+fn the_arrival_of_answers_leaves_no_more_gaps_than_the_window_allows() {
+    use crate::protocol::packet::Delivery;
+    use crate::wire::frame::put_reply;
+
+    let mut session = session(Limits { window: 4, ..Limits::default() }).over_datagrams();
+    let mut out = SendBuffer::default();
+    // Calls of every second number only.
+    let broken = (1..1000).map(|n| 2 * n).find(|&seq| {
+        let mut frame = Vec::new();
+        put_reply(seq, ReplyStatus::Fenced, b"", &mut frame);
+        let resolved = session.resolve(Time::ZERO, seq, &mut out);
+        session.delivered(&frame[1..]);
+        assert!(session.finished.gaps() <= 5);
+        resolved.is_err()
+    });
+    assert_eq!(broken, Some(20), "the other records wait for CALL_ACK");
+    session.acknowledge(20, &vec![]).expect("it need not break the protocol");
+    assert_eq!((session.saved().0, session.finished.gaps()), (0, 0));
 }
