@@ -396,6 +396,7 @@ impl ServerSession {
         self.link = link;
         self.attached = true;
         self.ran = Replay::default();
+        self.solicitations = 0;
         self.max_message =
             usize::try_from(max_message).unwrap_or(usize::MAX).min(match self.datagrams {
                 true => packet::max_message(&self.limits),

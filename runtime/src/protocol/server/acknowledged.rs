@@ -36,7 +36,8 @@ impl ServerSession {
         }
     }
 
-    /// Asks the client to acknowledge what it has; one that never does breaks the protocol.
+    /// Asks the client to acknowledge what it has; one that never does breaks the protocol. As long as replies are being
+    /// sent it may have none whole.
     pub(crate) fn handle_timeout(
         &mut self,
         now: Time,
@@ -46,7 +47,7 @@ impl ServerSession {
             if self.solicitations >= MAX_SOLICITATIONS {
                 return Err(Violation("replies are never acknowledged"));
             }
-            self.solicitations += 1;
+            self.solicitations += u32::from(out.is_empty() && self.to_send.is_empty());
             self.asks = true;
             self.unacknowledged = Some(now);
             frame::put_empty(Kind::NeedAck, out.small());

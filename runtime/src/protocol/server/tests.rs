@@ -140,6 +140,32 @@ fn a_client_that_never_acknowledges_is_asked_and_then_left() {
 }
 
 #[test]
+fn a_client_is_not_left_while_it_is_still_being_sent_a_reply() {
+    // A large reply over a slow link took longer than eight questions, and no link ever brought it.
+    let mut session = session(Limits::default());
+    let mut out = SendBuffer::default();
+    admit(&mut session, &call(1, 1)).expect("it is new");
+    let mut body = vec![0; 1 << 20];
+    session.complete(Time::ZERO, 1, ReplyStatus::Ok, &mut body, Some(&mut out));
+    let mut now = Time::ZERO;
+    let mut ask = |session: &mut ServerSession, out: &mut SendBuffer| {
+        now = now + Duration::from_secs(30);
+        session.handle_timeout(now, out)
+    };
+    for _ in 0..20 {
+        assert_eq!(ask(&mut session, &mut out), Ok(()));
+    }
+    let mut sent = SendBuffer::default();
+    for _ in 0..8 {
+        assert_eq!(ask(&mut session, &mut sent), Ok(()));
+        written(&mut sent);
+    }
+    session.attach(2, 1 << 20, None).expect("a newer link");
+    let mut sent = SendBuffer::default();
+    assert_eq!(ask(&mut session, &mut sent), Ok(()), "the next link has time of its own");
+}
+
+#[test]
 fn gaps_in_acknowledgements_are_bounded_over_all_links() {
     let mut session = session(Limits { window: 4, ..Limits::default() });
     for link in 2..50 {
