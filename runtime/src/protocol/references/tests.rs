@@ -150,6 +150,43 @@ fn a_session_that_is_gone_holds_nothing_but_what_is_unfinished() {
 }
 
 #[test]
+fn a_session_that_is_gone_gives_back_exactly_what_is_not_unfinished() {
+    let mut state = 1_u64;
+    let mut draw = |below: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) % below
+    };
+    for _ in 0..300 {
+        let mut exports = exports();
+        let records = draw(12) + 1;
+        let (mut id, mut unfinished, mut released) = (0, BTreeSet::new(), BTreeSet::new());
+        for mark in 1..=records {
+            id = exports.pass(7, |_| "seven").expect("room").id;
+            unfinished.insert(mark);
+        }
+        // One stays, so that the object does.
+        for mark in 1..records {
+            if draw(2) == 0 {
+                exports.ended(Time::ZERO, Record { id, mark });
+                unfinished.remove(&mark);
+            }
+            if draw(2) == 0 {
+                exports.release(id, &vec![(mark, mark + 1)]);
+                released.insert(mark);
+            }
+        }
+        assert_eq!(exports.reset(), Vec::<&str>::new());
+        let held = unfinished.difference(&released).count() as u64;
+        assert_eq!(exports.iter().next(), Some((&"seven", held)));
+        for &mark in &unfinished {
+            exports.ended(Time::ZERO, Record { id, mark });
+        }
+        let marks = unfinished.iter().map(|&mark| (mark, mark + 1)).collect();
+        assert_eq!(exports.release(id, &marks), Some("seven"));
+    }
+}
+
+#[test]
 fn an_id_tells_nothing_of_the_others() {
     let ids = |key| {
         let mut exports = Exports::new(key, 5000);
