@@ -22,23 +22,40 @@ pub(super) async fn connect(
     choice: usize,
     limits: &Limits,
 ) -> io::Result<Box<dyn Datagrams>> {
+    let (socket, peer) = choose(&resolve(place).await?, choice, connected)?;
+    Udp::boxed(socket, Some(peer), limits)
+}
+
+/// What `connect` makes of the address with position `choice` of those that it makes something of, and the address.
+fn choose<T>(
+    peers: &[SocketAddr],
+    choice: usize,
+    connect: impl Fn(SocketAddr) -> io::Result<T>,
+) -> io::Result<(T, SocketAddr)> {
     let mut skipped = 0;
     let mut failed = None;
-    for peer in resolve(place).await? {
-        let any: SocketAddr = match peer {
-            SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-            SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
-        };
-        let socket = UdpSocket::bind(any)?;
-        // A connected socket hears nobody else, and hears when nobody listens there.
-        match socket.connect(peer).and_then(|()| not_itself(socket.local_addr()?, peer)) {
-            Ok(()) if skipped == choice => return Udp::boxed(socket, Some(peer), limits),
-            Ok(()) => skipped += 1,
+    for &peer in peers {
+        match connect(peer) {
+            Ok(socket) if skipped == choice => return Ok((socket, peer)),
+            Ok(_) => skipped += 1,
             Err(error) => failed = Some(error),
         }
     }
     let none = || io::Error::new(io::ErrorKind::NotFound, "the host has no further address");
     Err(failed.unwrap_or_else(none))
+}
+
+/// A connected socket hears nobody else, and hears when nobody listens there.
+fn connected(peer: SocketAddr) -> io::Result<UdpSocket> {
+    // Where the system has no IPv6, no socket for it can be made.
+    let any: SocketAddr = match peer {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(peer)?;
+    not_itself(socket.local_addr()?, peer)?;
+    Ok(socket)
 }
 
 /// Binds the first address of the host that can be bound.
@@ -362,6 +379,20 @@ mod tests {
     async fn a_host_has_only_so_many_addresses() {
         let none = connect(&loopback(), 1, &Limits::default()).await.err().expect("one address");
         assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_address_for_which_no_socket_can_be_made_is_passed_over() {
+        let six = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 7400));
+        let [four, other] = [1, 2].map(|last| SocketAddr::from(([127, 0, 0, last], 7400)));
+        let no_six = |peer: SocketAddr| match peer.is_ipv4() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::Unsupported.into()),
+        };
+        let chosen = |choice| choose(&[six, four, other], choice, no_six).map(|((), peer)| peer);
+        assert_eq!(chosen(0).expect("the next one"), four);
+        assert_eq!(chosen(1).expect("the one after it"), other);
+        assert_eq!(chosen(2).expect_err("no third").kind(), io::ErrorKind::Unsupported);
     }
 
     #[cfg(target_os = "linux")]
