@@ -196,6 +196,7 @@ fn one_datagram(bytes: &[u8]) {
 pub fn pieces(mut stream: &[u8]) {
     let limits = PieceLimits { message: 256, bytes: 512, messages: 4 };
     let mut pieces = Pieces::new(limits);
+    let patience = Duration::from_secs(30);
     let (mut now, mut received) = (Time::ZERO, 0);
     while let Ok(Some((length, prefix))) = frame::frame_length(stream) {
         let Some((whole, rest)) = stream.split_at_checked(prefix + length) else { return };
@@ -219,12 +220,12 @@ pub fn pieces(mut stream: &[u8]) {
             }
             Ok(Frame::Ping(nonce)) => {
                 now = now + Duration::from_secs(nonce % 40);
-                pieces.expire(now, Duration::from_secs(30));
+                pieces.expire(now, patience);
             }
             _ => {}
         }
         assert!(pieces.bytes() <= limits.bytes.min(received));
-        assert_eq!(pieces.oldest_progress().is_some(), pieces.bytes() > 0);
+        assert_eq!(pieces.next_expiry(patience) < Time::NEVER, pieces.bytes() > 0);
     }
 }
 

@@ -97,9 +97,10 @@ impl Pieces {
         self.finish(message).is_some()
     }
 
-    /// When the unfinished message that has waited longest last went on; never if there is none.
-    pub(crate) fn oldest_progress(&self) -> Option<Time> {
-        self.unfinished.values().map(Message::progress).min()
+    /// When [`expire`](Self::expire) with this patience drops something; never if no message is unfinished.
+    pub(crate) fn next_expiry(&self, patience: Duration) -> Time {
+        let expiries = self.unfinished.values().map(|message| message.expiry(patience));
+        expiries.min().unwrap_or(Time::NEVER)
     }
 
     /// Bytes of unfinished messages.
@@ -107,10 +108,10 @@ impl Pieces {
         self.bytes
     }
 
-    /// Drops the messages that have not gone on for `patience`; what still comes of them is a repeat. Whether one of them
-    /// should have gone on, since what is lost of it is sent again.
+    /// Drops the messages that have not gone on for `patience`, or for less if they are sent once; what still comes of them
+    /// is a repeat. Whether one of them should have gone on, since what is lost of it is sent again.
     pub(crate) fn expire(&mut self, now: Time, patience: Duration) -> bool {
-        let late = |message: &Message| message.progress() + patience <= now;
+        let late = |message: &Message| message.expiry(patience) <= now;
         let expired = self.unfinished.iter().filter(|(_, message)| late(message));
         let expired: Vec<(u64, bool)> =
             expired.map(|(&number, message)| (number, !message.is_sent_once())).collect();
@@ -126,10 +127,7 @@ impl Pieces {
             self.finish(piece.message);
             return Gathered::Refused(Excess::Message);
         }
-        if !room
-            || self.unfinished.len() >= self.limits.messages
-            || self.bytes + piece.bytes.len() > self.limits.bytes
-        {
+        if !room || !self.make_room(piece.bytes.len()) {
             self.finish(piece.message);
             return Gathered::Refused(Excess::Room);
         }
@@ -139,6 +137,20 @@ impl Pieces {
         }
         self.unfinished.insert(piece.message, Message::new(now, piece, total));
         self.next(now, piece)
+    }
+
+    /// Makes room for a message with so many bytes at first, if need be in the place of those that are sent once: of the
+    /// ones that have not gone on for longest a piece was lost, and they only wait to expire. Whether there is room.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        while self.unfinished.len() >= self.limits.messages
+            || self.bytes + bytes > self.limits.bytes
+        {
+            let once = self.unfinished.iter().filter(|(_, message)| message.is_sent_once());
+            let oldest = once.min_by_key(|(_, message)| message.progress());
+            let Some((&number, _)) = oldest else { return false };
+            self.finish(number);
+        }
+        true
     }
 
     fn next(&mut self, now: Time, piece: &Piece<'_>) -> Gathered {

@@ -16,10 +16,7 @@ impl Channel {
     #[inline]
     pub(in crate::protocol::packet) fn next_timeout(&self) -> Time {
         let ack = self.acks.due.unwrap_or(Time::NEVER);
-        let progress = match self.pieces.oldest_progress() {
-            Some(since) => since + self.config.progress_timeout,
-            None => Time::NEVER,
-        };
+        let progress = self.pieces.next_expiry(self.config.progress_timeout);
         ack.min(self.sent.loss_time()).min(self.probe_time()).min(self.paced_until).min(progress)
     }
 

@@ -4,6 +4,7 @@
 //! become one, so that there are as many as there are holes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::id::Seq;
 use crate::time::Time;
@@ -14,6 +15,8 @@ const CHUNKS: usize = 1024;
 /// One more for each of so many bytes of its total. A sender that fills datagrams of the smallest size cannot leave so
 /// many holes, since between two of them lies at least one piece.
 const BYTES_PER_CHUNK: usize = 512;
+/// How long a message that is sent once may stand still: nothing but pieces on their way can bring it on.
+const ONCE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One unfinished message.
 pub(super) struct Message {
@@ -45,6 +48,12 @@ impl Message {
     /// When something new of it came last.
     pub(super) fn progress(&self) -> Time {
         self.progress
+    }
+
+    /// When it has not gone on for `patience`, or for less if it is sent once.
+    pub(super) fn expiry(&self, patience: Duration) -> Time {
+        let patience = if self.once { patience.min(ONCE_PATIENCE) } else { patience };
+        self.progress + patience
     }
 
     /// Bytes that came.

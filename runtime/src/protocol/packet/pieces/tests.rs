@@ -53,7 +53,7 @@ fn pieces_in_order_give_the_message() {
     }
     assert_eq!(accept(&mut pieces, &cut(0, &message, 900..1000)), Gathered::Whole(message.clone()));
     assert_eq!(accept(&mut pieces, &cut(0, &message, 900..1000)), Gathered::Repeat);
-    assert_eq!((pieces.bytes(), pieces.oldest_progress()), (0, None));
+    assert_eq!((pieces.bytes(), pieces.next_expiry(Duration::MAX)), (0, Time::NEVER));
 }
 
 #[test]
@@ -254,19 +254,53 @@ fn a_message_without_progress_expires_and_does_not_come_back() {
     pieces.accept(at(10), &cut(1, &message, 500..600), true);
     // A repeat is no progress.
     pieces.accept(at(20), &cut(0, &message, 0..100), true);
-    assert_eq!(pieces.oldest_progress(), Some(at(0)));
+    assert_eq!(pieces.next_expiry(patience), at(30));
     assert!(!pieces.expire(at(29), patience));
     assert_eq!(pieces.bytes(), 200);
     assert!(pieces.expire(at(30), patience));
     assert_eq!(pieces.bytes(), 100);
-    assert_eq!(pieces.oldest_progress(), Some(at(10)));
+    assert_eq!(pieces.next_expiry(patience), at(40));
     let late = pieces.accept(at(31), &cut(0, &message, 100..200), true);
     assert_eq!(late, Gathered::Repeat);
     assert!(pieces.expire(at(40), patience));
     let once = Piece { once: true, ..cut(2, &message, 0..100) };
     pieces.accept(at(40), &once, true);
-    assert!(!pieces.expire(at(70), patience), "nobody will send the rest of it");
+    assert_eq!(pieces.next_expiry(patience), at(42));
+    assert!(!pieces.expire(at(41), patience));
+    assert_eq!(pieces.bytes(), 100);
+    assert!(!pieces.expire(at(42), patience), "nobody will send the rest of it");
     assert_eq!(pieces.bytes(), 0);
+}
+
+#[test]
+fn a_message_that_is_sent_once_gives_its_place_to_the_next() {
+    let (message, mut pieces) = (content(1000), pieces());
+    let part = |number, once| Piece { once, ..cut(number, &message, 0..100) };
+    for (number, once) in [(0, false), (1, true), (2, true), (3, false)] {
+        pieces.accept(at(number), &part(number, once), true);
+    }
+    // The second goes on last.
+    pieces.accept(at(4), &Piece { once: true, ..cut(1, &message, 100..200) }, true);
+    assert_eq!(pieces.accept(at(5), &part(4, false), true), Gathered::Unfinished);
+    let gone = Piece { once: true, ..cut(2, &message, 100..200) };
+    assert_eq!(pieces.accept(at(5), &gone, true), Gathered::Repeat);
+    assert_eq!(pieces.bytes(), 500);
+    assert_eq!(pieces.accept(at(6), &part(5, false), true), Gathered::Unfinished);
+    let refused = pieces.accept(at(7), &part(6, true), true);
+    assert_eq!(refused, Gathered::Refused(Excess::Room), "the others are sent again");
+    assert_eq!(pieces.bytes(), 400);
+}
+
+#[test]
+fn messages_that_are_sent_once_give_their_bytes_to_the_next() {
+    let (message, mut pieces) = (content(90_000), pieces());
+    let once = Piece { once: true, ..cut(0, &message, 0..80_000) };
+    assert_eq!(accept(&mut pieces, &once), Gathered::Unfinished);
+    let lasting = cut(1, &message, 0..80_000);
+    assert_eq!(accept(&mut pieces, &lasting), Gathered::Unfinished);
+    assert_eq!(pieces.bytes(), 80_000);
+    let third = cut(2, &message, 0..80_000);
+    assert_eq!(accept(&mut pieces, &third), Gathered::Refused(Excess::Room));
 }
 
 #[test]
