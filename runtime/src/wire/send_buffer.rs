@@ -120,6 +120,14 @@ impl SendBuffer {
         if large.again { Aborted::Gone } else { Aborted::Unfinished }
     }
 
+    /// Drops what is left of the large messages next in turn that are of no use any more, as [`abort`](Self::abort) does.
+    pub(crate) fn abort_unwanted(&mut self, is_wanted: impl Fn(Seq) -> bool) {
+        let unwanted = |large: &&Large| !is_wanted(large.seq);
+        while let Some(large) = self.large.iter().take(UNFINISHED).find(unwanted) {
+            self.abort(large.seq);
+        }
+    }
+
     /// Bytes of small frames that wait here. Large messages are bounded by the budgets of requests and replies, and do
     /// not count: small frames are to pass between their fragments, not to wait for their ends.
     #[inline]

@@ -22,7 +22,7 @@ use super::{FALLBACK_DATAGRAM, PacketStatistics};
 use crate::id::Seq;
 use crate::time::Time;
 use crate::wire::datagram::{DATA_OVERHEAD, SUM, Truncated, begin_data, seal};
-use crate::wire::frame::{MAX_ACK_RANGES, first_frame, put_ack};
+use crate::wire::frame::{MAX_ACK_RANGES, PieceHead, first_frame, put_ack, put_piece_abort};
 use crate::wire::send_buffer::{PieceOut, SendBuffer};
 
 /// What the machine above says of frames that it wrote, and is told of them.
@@ -353,13 +353,24 @@ impl Channel {
         into: &mut Vec<u8>,
     ) {
         while let Some(piece) = self.pieces_again.front_mut() {
-            if delivery.is_message_wanted(piece.head.seq) {
-                let Some(part) = piece.split(limit.saturating_sub(into.len())) else { return };
-                part.put(into);
-                carried.pieces.push(part);
-                if !piece.bytes.is_empty() {
+            let PieceHead { message, seq, .. } = piece.head;
+            if !delivery.is_message_wanted(seq) {
+                // The peer may have the others, and would take the link for stalled in the end.
+                let start = into.len();
+                put_piece_abort(message, seq, into);
+                if into.len() > limit {
+                    into.truncate(start);
                     return;
                 }
+                carried.frames.extend_from_slice(&into[start..]);
+                self.pieces_again.retain(|piece| piece.head.message != message);
+                continue;
+            }
+            let Some(part) = piece.split(limit.saturating_sub(into.len())) else { return };
+            part.put(into);
+            carried.pieces.push(part);
+            if !piece.bytes.is_empty() {
+                return;
             }
             self.pieces_again.pop_front();
         }

@@ -134,3 +134,57 @@ fn a_silent_client_is_sent_its_reply_a_few_times_and_then_asked_now_and_then() {
     assert_eq!(world.datagrams() - before, 1, "NEED_ACK, with the reply");
     assert_eq!(world.records(), 1);
 }
+
+#[test]
+fn pieces_lost_of_a_request_that_is_given_up_do_not_end_the_link() {
+    // The server had some of the pieces, was sent no others, and took the link for stalled.
+    for lost in 1..=3 {
+        let mut world = World::new(5, Faults::default());
+        world.call(Semantics::AtLeastOnce, 16);
+        world.answered();
+        world.rest();
+        world.faults.vanish = vec![world.datagrams() + lost];
+        world.call(Semantics::AtLeastOnce, 3000);
+        world.run_for(Duration::from_micros(100));
+        world.abandon();
+        world.run_for(Duration::from_secs(50));
+        assert_eq!(world.runs(), 1, "{lost}");
+        world.call(Semantics::AtLeastOnce, 3000);
+        world.answered();
+    }
+}
+
+#[test]
+fn pieces_lost_of_a_reply_that_nobody_waits_for_do_not_end_the_link() {
+    for lost in 1..=3 {
+        let mut world = World::new(5, Faults::default());
+        world.handler = Duration::from_millis(100);
+        world.call(Semantics::AtLeastOnce, 3000);
+        world.run_for(Duration::from_millis(90));
+        world.faults.vanish = vec![world.datagrams() + lost];
+        world.run_for(Duration::from_millis(12));
+        world.abandon();
+        // Tells the server that the first is finished, before it knows of the loss.
+        world.call(Semantics::AtLeastOnce, 16);
+        world.run_for(Duration::from_secs(50));
+        world.answered();
+        assert_eq!((world.runs(), world.records()), (2, 0), "{lost}");
+    }
+}
+
+#[test]
+fn a_reply_that_nobody_waits_for_is_sent_no_further() {
+    let mut world = World::new(6, Faults::default());
+    world.call(Semantics::AtLeastOnce, 900_000);
+    while world.runs() == 0 {
+        world.run_for(Duration::from_micros(100));
+    }
+    let before = world.datagrams();
+    world.run_for(Duration::from_millis(1));
+    world.abandon();
+    world.call(Semantics::AtLeastOnce, 16);
+    world.run_for(Duration::from_secs(50));
+    world.answered();
+    let sent = world.datagrams() - before;
+    assert!(sent < 200, "{sent} of more than 700");
+}

@@ -14,7 +14,8 @@ use crate::protocol::packet::cookie::Cookies;
 use crate::protocol::packet::pieces::{PieceLimits, Pieces};
 use crate::protocol::packet::rtt::Rtt;
 use crate::protocol::packet::{
-    Ended, GIVEN_UP_MESSAGES, MOST_ACK_DELAY, PacketStatistics, SILENT_INTERVALS, max_message,
+    Delivery, Ended, GIVEN_UP_MESSAGES, MOST_ACK_DELAY, PacketStatistics, SILENT_INTERVALS,
+    max_message,
 };
 use crate::protocol::server::ServerSession;
 use crate::time::Time;
@@ -207,6 +208,8 @@ impl ServerEnd {
             self.channel.speak_up();
         }
         session.flush(out);
+        // Replies whose callers have gone.
+        out.abort_unwanted(|seq| session.is_message_wanted(seq));
         if self.channel.transmit(now, out, session, into) {
             return Some(self.address);
         }

@@ -24,6 +24,8 @@ pub(super) struct Faults {
     pub(super) jitter: Duration,
     /// Larger datagrams vanish; none if 0.
     pub(super) largest: usize,
+    /// These vanish, as [`World::datagrams`] counts.
+    pub(super) vanish: Vec<u64>,
 }
 
 pub(super) struct World {
@@ -150,8 +152,19 @@ impl World {
     /// Runs for so long.
     pub(super) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
-        while self.step(until) {}
-        self.now = until;
+        for _ in 0..MOST_STEPS {
+            if !self.step(until) {
+                self.now = until;
+                return;
+            }
+        }
+        panic!("something is due again and again, at {:?}", self.now);
+    }
+
+    /// The caller of the latest call wants no answer any more.
+    pub(super) fn abandon(&mut self) {
+        let key = self.calls.pop().flatten().expect("a call that is not answered");
+        self.client.abandon(self.now, key, &mut self.out);
     }
 
     /// The next thing that happens, if it does until then.
@@ -220,7 +233,8 @@ impl World {
 
     fn send(&mut self, up: bool, bytes: Vec<u8>) {
         self.datagrams += 1;
-        if self.faults.largest > 0 && bytes.len() > self.faults.largest {
+        let too_large = self.faults.largest > 0 && bytes.len() > self.faults.largest;
+        if too_large || self.faults.vanish.contains(&self.datagrams) {
             return;
         }
         let copies = 1 + u64::from(self.draw(1000) < self.faults.repeat);
