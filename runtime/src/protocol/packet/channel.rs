@@ -149,6 +149,8 @@ impl Channel {
         delivery: &impl Delivery,
         into: &mut Vec<u8>,
     ) -> bool {
+        // What waited for it may have been taken back since.
+        self.paced_until = Time::NEVER;
         if self.datagram < self.config.datagram {
             out.set_room(self.room());
         }
@@ -236,7 +238,6 @@ impl Channel {
 
     /// Whether window, pacing and the peer's silence allow a datagram; when pacing does not, until when.
     fn may_send(&mut self, now: Time) -> bool {
-        self.paced_until = Time::NEVER;
         if self.credit > 0 {
             return true;
         }

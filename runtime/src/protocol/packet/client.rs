@@ -306,11 +306,11 @@ impl Open {
                 Taken::Frame => {
                     if let Some(Ok(reply)) = frame::decode_reply(frame) {
                         client.handle_reply(now, &reply)?;
-                        continue;
-                    }
-                    match frame::decode(frame)? {
-                        Frame::Close { code, text } => return Err(closed(code, text)),
-                        frame => client.handle(now, &frame, out)?,
+                    } else {
+                        match frame::decode(frame)? {
+                            Frame::Close { code, text } => return Err(closed(code, text)),
+                            frame => client.handle(now, &frame, out)?,
+                        }
                     }
                 }
                 Taken::Message(message) => {

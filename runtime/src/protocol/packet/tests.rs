@@ -188,3 +188,37 @@ fn a_reply_that_nobody_waits_for_is_sent_no_further() {
     let sent = world.datagrams() - before;
     assert!(sent < 200, "{sent} of more than 700");
 }
+
+#[test]
+fn a_call_that_is_taken_back_while_pacing_waits_leaves_no_timer() {
+    // With one of these sizes, all of a first call leaves and nothing of a second.
+    for size in (1000..40_000).step_by(1000) {
+        let faults = Faults { delay: Duration::from_millis(50), ..Faults::default() };
+        let mut world = World::new(7, faults);
+        world.call(Semantics::AtLeastOnce, 100_000);
+        world.answered();
+        world.rest();
+        world.call(Semantics::AtLeastOnce, size);
+        world.run_for(Duration::ZERO);
+        world.call(Semantics::AtLeastOnce, 3000);
+        world.run_for(Duration::ZERO);
+        world.abandon();
+        world.run_for(Duration::from_secs(1));
+        world.answered();
+    }
+}
+
+#[test]
+fn an_answer_makes_a_client_as_impatient_as_it_was() {
+    let mut world = World::new(8, Faults::default());
+    let [_, short, long, again] = [0, 4, 20, 4].map(|seconds| {
+        world.handler = Duration::from_secs(seconds);
+        let before = world.datagrams();
+        world.call(Semantics::AtMostOnce, 16);
+        world.answered();
+        world.run_for(Duration::from_millis(100));
+        world.datagrams() - before
+    });
+    // The pings are a second apart at first.
+    assert_eq!((short, again), (8, 8), "{long}");
+}

@@ -22,6 +22,8 @@ pub(super) struct Faults {
     pub(super) loss: u64,
     pub(super) repeat: u64,
     pub(super) jitter: Duration,
+    /// How much longer than half a millisecond each takes.
+    pub(super) delay: Duration,
     /// Larger datagrams vanish; none if 0.
     pub(super) largest: usize,
     /// These vanish, as [`World::datagrams`] counts.
@@ -243,7 +245,7 @@ impl World {
                 continue;
             }
             let jitter = self.draw(self.faults.jitter.as_micros() as u64 + 1);
-            let at = self.now + Duration::from_micros(500 + jitter);
+            let at = self.now + self.faults.delay + Duration::from_micros(500 + jitter);
             let order = self.datagrams;
             self.flying.push(Reverse((at, order, up, bytes.clone())));
         }
