@@ -3,7 +3,7 @@
 mod readiness;
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -174,6 +174,9 @@ impl Datagrams for Udp {
                 })
             };
             for (slot, meta) in self.metas[..filled].iter().enumerate() {
+                if meta.dst_ip.is_some_and(is_of_many) {
+                    continue;
+                }
                 let local = self.local(meta.dst_ip);
                 inbox.filled(slot * SLOT_BYTES, meta.len, meta.stride, meta.addr, local);
             }
@@ -229,6 +232,13 @@ impl Datagrams for Udp {
     fn kernel_number(&self) -> Option<u64> {
         inode(self.readiness.socket())
     }
+}
+
+/// Whether an address is that of many machines. No link is there, and nothing can be sent from it: the kernel's error would
+/// look as if it could not cut batches, and end that for all links.
+fn is_of_many(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_multicast() || address == Ipv4Addr::BROADCAST
 }
 
 /// How long ago it was so long after the epoch; nothing if the clock was set back since.
@@ -363,6 +373,27 @@ mod tests {
         poll_fn(|cx| client.poll_send(cx, Route::default(), &long, 70_000)).await.expect("lost");
         poll_fn(|cx| client.poll_send(cx, Route::default(), b"short", 70_000)).await.expect("sent");
         assert_eq!(receive(&mut server, 1).await[0].1, b"short");
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_to_many_is_not_taken() {
+        let anywhere = HostPort::from(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let mut server = listen(&anywhere, &Limits::default()).await.expect("a port");
+        let Address::Udp(place) = server.address() else { panic!("not UDP") };
+        let client = UdpSocket::bind(("127.0.0.1", 0)).expect("a port");
+        socket2::SockRef::from(&client)
+            .set_multicast_if_v4(&Ipv4Addr::LOCALHOST)
+            .expect("an interface");
+        // Where the system does not bring this, nothing is to be ignored.
+        let _ = client.send_to(b"to many", ("224.0.0.1", place.port));
+        client.send_to(b"to one", ("127.0.0.1", place.port)).expect("sent");
+        assert_eq!(receive(&mut server, 1).await[0].1, b"to one");
+        for many in ["224.0.0.1", "255.255.255.255", "::ffff:239.1.2.3", "ff02::1"] {
+            assert!(is_of_many(many.parse().expect("an address")), "{many}");
+        }
+        for one in ["127.0.0.1", "192.0.2.2", "::1", "fe80::1", "::ffff:192.0.2.2"] {
+            assert!(!is_of_many(one.parse().expect("an address")), "{one}");
+        }
     }
 
     #[tokio::test]
