@@ -8,6 +8,8 @@
 
 use std::ops::RangeInclusive;
 
+use bytes::Bytes;
+
 use super::datagram::{DATA_OVERHEAD, DatagramError, SUM, Truncated, begin_data, seal};
 use super::varint;
 use crate::id::NodeId;
@@ -48,12 +50,14 @@ struct Head {
 }
 
 /// The datagram of one link in a bundle, for who has the link.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) client: ClientTag,
     pub(crate) link: LinkTag,
     number: u32,
-    frames: Vec<u8>,
+    /// The frames are both; the end is shared by all parts of a bundle.
+    prefix: Vec<u8>,
+    suffix: Bytes,
 }
 
 impl ClientTag {
@@ -85,11 +89,18 @@ impl LinkTag {
 }
 
 impl Part {
+    /// Bytes of its own, and those that it shares with the others of its bundle.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (size_of::<Part>() + self.prefix.len(), self.suffix.len())
+    }
+
     /// The datagram as it was, if it was of this link.
     pub(crate) fn datagram(&self, link: u64) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(DATA_OVERHEAD + self.frames.len());
+        let frames = self.prefix.len() + self.suffix.len();
+        let mut bytes = Vec::with_capacity(DATA_OVERHEAD + frames);
         begin_data(link, Truncated(self.number), &mut bytes);
-        bytes.extend_from_slice(&self.frames);
+        bytes.extend_from_slice(&self.prefix);
+        bytes.extend_from_slice(&self.suffix);
         seal(0, &mut bytes);
         bytes
     }
@@ -245,10 +256,14 @@ impl<'a> Bundle<'a> {
     }
 
     /// The datagrams that it holds.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> {
-        self.parts.iter().map(|Head { link, number, prefix }| {
-            let frames = [prefix, self.suffix].concat();
-            Part { client: self.client, link: *link, number: *number, frames }
+    pub(crate) fn parts(self) -> impl Iterator<Item = Part> {
+        let suffix = Bytes::copy_from_slice(self.suffix);
+        self.parts.into_iter().map(move |Head { link, number, prefix }| Part {
+            client: self.client,
+            link,
+            number,
+            prefix,
+            suffix: suffix.clone(),
         })
     }
 }

@@ -49,6 +49,15 @@ fn all_come_back_as_they_were() {
 }
 
 #[test]
+fn the_end_of_all_datagrams_is_in_memory_once() {
+    let datagrams: Vec<_> = (0..8).map(|it| data(link(it), it, &[7; 1000])).collect();
+    let bundle = encode(CLIENT, &datagrams);
+    let parts: Vec<Part> = Bundle::decode(&bundle).expect("it is one").parts().collect();
+    assert!(parts.iter().all(|part| part.suffix.as_ptr() == parts[0].suffix.as_ptr()));
+    assert!(parts.iter().all(|part| part.size() == (size_of::<Part>(), 1000)));
+}
+
+#[test]
 fn a_tag_is_of_the_links_with_its_half_and_of_no_others() {
     for number in [0, 1, u64::from(u32::MAX), 1 << 32, link(5), u64::MAX] {
         let tag = LinkTag::of(number);
