@@ -201,3 +201,6 @@ impl fmt::Display for Capacity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,7 +194,8 @@ impl<T> Inbox<T> {
                 // Enlisted before the look: what happens in between is not missed.
                 let mut went = std::pin::pin!(self.went.notified());
                 went.as_mut().enable();
-                match self.look(position) {
+                let seen = lock(&self.state).seen(position);
+                match seen {
                     Seen::NotYet => went.await,
                     seen => return seen,
                 }
@@ -203,34 +204,24 @@ impl<T> Inbox<T> {
         tokio::time::timeout_at(deadline, decided).await.unwrap_or(Seen::NotYet)
     }
 
-    fn look(&self, position: u64) -> Seen {
-        let state = lock(&self.state);
-        match state.put - state.messages.len() as u64 {
-            taken if taken > position => Seen::Taken,
-            _ if state.closed => Seen::Never,
-            _ => Seen::NotYet,
-        }
-    }
-
-    /// Takes back the message at this position, if it is the last one and nobody has received it.
-    pub(super) fn withdraw(&self, position: u64) -> bool {
+    /// Takes back the message of a rendezvous at this position, unless somebody has received it or the mailbox has ended.
+    /// [`Seen::NotYet`]: it was taken back, and nobody will receive it.
+    pub(super) fn withdraw(&self, position: u64) -> Seen {
         let mut state = lock(&self.state);
-        if state.put != position + 1 {
-            return false;
+        let seen = state.seen(position);
+        if seen != Seen::NotYet || cfg_canary!("what_is_withdrawn_stays") {
+            return seen;
         }
-        if cfg_canary!("what_is_withdrawn_stays") && !state.messages.is_empty() {
-            return true;
-        }
+        // A rendezvous has one place: the message is the only one.
         let withdrawn = state.messages.pop_back();
-        if withdrawn.is_some() {
-            state.put = position;
-            self.places.add_permits(1);
-        }
+        state.put = position;
+        self.places.add_permits(1);
         drop(state);
-        withdrawn.is_some()
+        drop(withdrawn);
+        Seen::NotYet
     }
 
-    fn take(&self) -> Option<T> {
+    pub(super) fn take(&self) -> Option<T> {
         let mut state = lock(&self.state);
         let message = match cfg_canary!("the_last_message_is_received_first") {
             true => state.messages.pop_back(),
@@ -247,7 +238,7 @@ impl<T> Inbox<T> {
         Some(message)
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.places.close();
         let mut state = lock(&self.state);
         state.closed = true;
@@ -256,6 +247,17 @@ impl<T> Inbox<T> {
         drop(state);
         self.went.notify_waiters();
         drop(messages);
+    }
+}
+
+impl<T> State<T> {
+    /// What became of the message at this position so far.
+    fn seen(&self, position: u64) -> Seen {
+        match self.put - self.messages.len() as u64 {
+            taken if taken > position => Seen::Taken,
+            _ if self.closed => Seen::Never,
+            _ => Seen::NotYet,
+        }
     }
 }
 

@@ -169,12 +169,15 @@ impl<T: DeserializeOwned + Send + 'static> Door<T> {
 
     /// Waits for who receives the message that was offered; takes it back if nobody does.
     async fn hand_over(&self, put: &mut Put, deadline: Instant) -> Result<(), NotPut> {
-        match self.inbox.seen(put.last, deadline).await {
+        let seen = match self.inbox.seen(put.last, deadline).await {
+            // Somebody may receive it just now, or the mailbox end.
+            Seen::NotYet => self.inbox.withdraw(put.last),
+            seen => seen,
+        };
+        match seen {
             Seen::Taken => put.taken = true,
             Seen::Never => return Err(NotPut::Gone),
-            Seen::NotYet if self.inbox.withdraw(put.last) => put.accepted = 0,
-            // It was received just now.
-            Seen::NotYet => put.taken = true,
+            Seen::NotYet => put.accepted = 0,
         }
         Ok(())
     }
