@@ -184,16 +184,9 @@ impl Registry {
     /// [`RegistryError::NotBound`] if nothing is bound to it.
     pub fn unbind(&self, name: &str) -> Result<(), RegistryError> {
         check_free_for_users(name)?;
-        let mut names = self.shared.names();
-        let Some((name, slot)) = names.bound.remove_entry(name) else {
-            return Err(RegistryError::NotBound { name: name.to_owned() });
-        };
-        let before = slot.set(None);
-        names.remember(name, &slot);
-        drop(names);
+        let before = self.shared.names().free(name);
         // The user's `Drop` runs here, under no lock.
-        drop(before);
-        Ok(())
+        before.map(drop).ok_or_else(|| RegistryError::NotBound { name: name.to_owned() })
     }
 
     /// The object of that name, if it is bound and has this interface: `lookup::<dyn
@@ -261,6 +254,29 @@ impl Registry {
         slot.set(Some(Bound::new(object)));
         names.bound.insert(name.into(), slot);
         names.own += 1;
+    }
+
+    /// Binds an object as [`bind`](Registry::bind) does, and gives what [`unbind_if`](Registry::unbind_if) knows it by.
+    pub(crate) fn bind_known<I, O>(&self, name: &str, object: O) -> Result<Bound, RegistryError>
+    where
+        I: ?Sized + Interface,
+        O: Object<I>,
+    {
+        let bound = Bound::new(object);
+        self.put(Verb::Bind, name, bound.clone())?;
+        Ok(bound)
+    }
+
+    /// Makes a name free if it still means this very object; whether it did.
+    pub(crate) fn unbind_if(&self, name: &str, bound: &Bound) -> bool {
+        let mut names = self.shared.names();
+        let current = names.bound.get(name).and_then(|slot| slot.current());
+        let is_meant = current.as_ref().is_some_and(|current| current.is(bound));
+        let before = if is_meant { names.free(name) } else { None };
+        drop(names);
+        // The user's `Drop` runs here, under no lock.
+        drop((before, current));
+        is_meant
     }
 
     /// The slot of a name, for a session that was asked for it. Nothing if too many names that
@@ -367,6 +383,14 @@ impl Names {
             return Some(Arc::clone(slot));
         }
         self.asked.get(name)?.upgrade()
+    }
+
+    /// Makes a name free that is bound, and gives what it meant: to be dropped under no lock.
+    fn free(&mut self, name: &str) -> Option<Bound> {
+        let (name, slot) = self.bound.remove_entry(name)?;
+        let before = slot.set(None);
+        self.remember(name, &slot);
+        before
     }
 
     /// Keeps a slot of an unbound name findable for as long as somebody keeps it.

@@ -19,7 +19,7 @@ use super::pump::{BUSY_PAUSE, wait_ms};
 use crate::driver::unless;
 use crate::error::CallError;
 use crate::node::Node;
-use crate::registry::RegistryError;
+use crate::registry::{Bound, RegistryError};
 use crate::semantics::Execution;
 use crate::sqlite::{self, Transaction, params};
 use crate::store::SqliteStore;
@@ -55,6 +55,8 @@ pub struct DurableMailbox<T> {
 struct Owner {
     shelf: Arc<Shelf>,
     node: Node,
+    /// What the name was bound to.
+    bound: Bound,
 }
 
 /// The rows of one mailbox, and who waits for them to change.
@@ -105,8 +107,8 @@ impl Node {
         let shelf = Shelf { store, name: name.into(), capacity: capacity.max(1), changed };
         let shelf = Arc::new(shelf);
         let door = Door::<T> { shelf: shelf.clone(), message: PhantomData };
-        self.registry().bind(name, door)?;
-        let owner = Arc::new(Owner { shelf, node: self.clone() });
+        let bound = self.registry().bind_known(name, door)?;
+        let owner = Arc::new(Owner { shelf, node: self.clone(), bound });
         Ok(DurableMailbox { owner, message: PhantomData })
     }
 }
@@ -133,7 +135,7 @@ impl<T: DeserializeOwned> DurableMailbox<T> {
     /// # Errors
     /// [`CallError::Closed`] if the node was shut down, [`CallError::Store`] if the store failed.
     pub async fn arrived(&self) -> Result<(), CallError> {
-        let Owner { shelf, node } = &*self.owner;
+        let Owner { shelf, node, .. } = &*self.owner;
         loop {
             // Enlisted before the look: what happens in between is not missed.
             let mut changed = std::pin::pin!(shelf.changed.notified());
@@ -309,8 +311,8 @@ async fn patient<F: IntoFuture<Output = Result<R, CallError<NotPut>>>, R>(
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // It may have been unbound by hand.
-        let _ = self.node.registry().unbind(&self.shelf.name);
+        // It may have been unbound by hand, and the name may mean another mailbox now.
+        self.node.registry().unbind_if(&self.shelf.name, &self.bound);
     }
 }
 

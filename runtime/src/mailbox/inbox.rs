@@ -18,7 +18,7 @@ use super::object::Door;
 use crate::blocking::{block_on, in_async_task};
 use crate::driver::{lock, unless};
 use crate::node::Node;
-use crate::registry::RegistryError;
+use crate::registry::{Bound, RegistryError};
 
 /// Where messages of type `T` arrive. Cheap to clone; each message is received once, by one of the clones.
 ///
@@ -50,6 +50,8 @@ struct Owner<T> {
     inbox: Arc<Inbox<T>>,
     node: Node,
     name: Box<str>,
+    /// What the name was bound to.
+    bound: Bound,
 }
 
 /// The queue, shared by its owner and its remote object.
@@ -87,8 +89,8 @@ impl<T: DeserializeOwned + Send + 'static> Mailbox<T> {
         capacity: Capacity,
     ) -> Result<Mailbox<T>, RegistryError> {
         let inbox = Arc::new(Inbox::new(node.draw(), capacity));
-        node.registry().bind(name, Door::new(inbox.clone()))?;
-        let owner = Owner { inbox, node: node.clone(), name: name.into() };
+        let bound = node.registry().bind_known(name, Door::new(inbox.clone()))?;
+        let owner = Owner { inbox, node: node.clone(), name: name.into(), bound };
         Ok(Mailbox { owner: Arc::new(owner) })
     }
 }
@@ -296,8 +298,8 @@ impl<T> Place<'_, T> {
 impl<T> Drop for Owner<T> {
     fn drop(&mut self) {
         self.inbox.close();
-        // It may have been unbound by hand.
-        let _ = self.node.registry().unbind(&self.name);
+        // It may have been unbound by hand, and the name may mean another mailbox now.
+        self.node.registry().unbind_if(&self.name, &self.bound);
     }
 }
 

@@ -1,8 +1,11 @@
 //! What a mailbox and its name do when one thread ends what another is about to do.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::inbox::{Inbox, Seen};
+use super::object::Door;
 use super::*;
 
 #[tokio::test]
@@ -25,4 +28,27 @@ fn a_message_of_a_rendezvous_is_taken_back_unless_it_was_received() {
     assert_eq!(inbox.take(), Some(8));
     assert_eq!(inbox.withdraw(position), Seen::Taken);
     assert_eq!(inbox.room(), 1);
+}
+
+#[test]
+fn a_mailbox_whose_name_was_bound_again_leaves_the_name_to_the_new_one() {
+    let node = Node::builder().build();
+    let open = || node.mailbox::<u8>("orders", Capacity::Bounded(1));
+    let old = open().expect("a free name");
+    node.registry().unbind("orders").expect("it is bound");
+    let new = open().expect("it is free again");
+    drop(old);
+    assert_eq!(node.registry().list().len(), 1, "the name means the new mailbox");
+    drop(new);
+    assert_eq!(node.registry().list(), [], "and is free when that has ended");
+}
+
+#[test]
+fn a_mailbox_whose_name_was_rebound_leaves_the_name_to_the_other_object() {
+    let node = Node::builder().build();
+    let old: Mailbox<u8> = node.mailbox("orders", Capacity::Bounded(1)).expect("a free name");
+    let other = Arc::new(Inbox::<u8>::new(1, Capacity::Bounded(1)));
+    node.registry().rebind("orders", Door::new(other)).expect("a good name");
+    drop(old);
+    assert_eq!(node.registry().list().len(), 1, "the name means the other object");
 }

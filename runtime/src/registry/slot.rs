@@ -93,6 +93,11 @@ impl Bound {
         Bound { interface: I::DESCRIPTOR, object: Arc::new(Erased(object)) }
     }
 
+    /// Whether both are one object, bound once.
+    pub(crate) fn is(&self, other: &Bound) -> bool {
+        Arc::ptr_eq(&self.object, &other.object)
+    }
+
     /// The object as this interface, if it was bound as it.
     pub(crate) fn downcast<I: ?Sized + Interface>(&self) -> Option<Arc<I>> {
         let object: &dyn Any = &*self.object;
