@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 
 use super::error::SendError;
 use crate::driver::lock;
@@ -69,19 +69,32 @@ impl Buffer {
         })
     }
 
-    /// Adds a message, whose place was taken before.
-    pub(super) fn push(&self, bytes: Bytes, mailboxes: usize, sender: Option<mpsc::Sender<Told>>) {
+    /// Adds a message in its place.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`]: nobody would carry it. The place may have been taken before that.
+    pub(super) fn push(
+        &self,
+        place: SemaphorePermit<'_>,
+        bytes: Bytes,
+        mailboxes: usize,
+        sender: Option<mpsc::Sender<Told>>,
+    ) -> Result<(), SendError> {
         let mut state = lock(&self.state);
+        if state.flow.closed {
+            return Err(SendError::Closed);
+        }
         if mailboxes == 0 {
             state.flow.gone += 1;
-            self.places.add_permits(1);
         } else {
+            place.forget();
             let message = Message { bytes, left: mailboxes, sender, lost: false };
             state.messages.push_back(message);
         }
         state.flow.posted += 1;
         drop(state);
         self.moved.notify_waiters();
+        Ok(())
     }
 
     /// Messages from this number on, so many bytes and messages at most but one at least, if there is one. A message that

@@ -135,8 +135,7 @@ impl<T: Serialize> Sender<T> {
         let Shared { buffer, mailboxes, .. } = &*self.shared;
         let place = self.place().await?;
         let (sender, mut told) = mpsc::channel(mailboxes.len().max(1));
-        place.forget();
-        buffer.push(bytes, mailboxes.len(), Some(sender));
+        buffer.push(place, bytes, mailboxes.len(), Some(sender))?;
         let mut failed = Vec::new();
         while let Some((number, placed)) = told.recv().await {
             let (member, mailbox) = &mailboxes[number];
@@ -166,9 +165,7 @@ impl<T: Serialize> Sender<T> {
         let bytes = self.encode(message)?;
         self.shared.buffer.take_lost()?;
         let place = self.place().await?;
-        place.forget();
-        self.shared.buffer.push(bytes, self.shared.mailboxes.len(), None);
-        Ok(())
+        self.shared.buffer.push(place, bytes, self.shared.mailboxes.len(), None)
     }
 
     /// As [`post`](Sender::post), never waiting.
@@ -183,9 +180,7 @@ impl<T: Serialize> Sender<T> {
             TryAcquireError::NoPermits => SendError::Full,
             TryAcquireError::Closed => SendError::Closed,
         })?;
-        place.forget();
-        buffer.push(bytes, self.shared.mailboxes.len(), None);
-        Ok(())
+        buffer.push(place, bytes, self.shared.mailboxes.len(), None)
     }
 
     /// As [`send`](Sender::send), parking the thread.

@@ -1,9 +1,11 @@
-//! What a mailbox and its name do when one thread ends what another is about to do.
+//! Messages in virtual time, in one process, and what a mailbox or a sender does that is ended in between.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::buffer::Buffer;
 use super::inbox::{Inbox, Seen};
 use super::object::Door;
 use super::*;
@@ -51,4 +53,16 @@ fn a_mailbox_whose_name_was_rebound_leaves_the_name_to_the_other_object() {
     node.registry().rebind("orders", Door::new(other)).expect("a good name");
     drop(old);
     assert_eq!(node.registry().list().len(), 1, "the name means the other object");
+}
+
+#[test]
+fn a_message_that_had_a_place_before_the_end_is_refused_after_it() {
+    let buffer = Buffer::new(2);
+    let place = buffer.places.try_acquire().expect("there are two");
+    // Another thread ends the runtime: what is in the buffer has an end, and nobody carries more.
+    buffer.close();
+    buffer.end(0, 0, usize::MAX, &Err(SendError::Closed));
+    let error = buffer.push(place, Bytes::new(), 1, None).expect_err("nobody carries it");
+    assert!(matches!(error, SendError::Closed), "{error}");
+    assert_eq!(buffer.flow().posted, 0, "a flush does not wait for it");
 }
