@@ -1,7 +1,7 @@
 //! Carries a sender's messages to one mailbox: one call at a time, with as many messages as there are places for.
 //!
 //! A task of its own for each mailbox of a sender, so that a slow one holds up none but the buffer. It ends when the
-//! sender is gone and all has left, or when a full mailbox has taken nothing for as long as a call may take.
+//! sender is gone and all has left, or when a full mailbox has then taken nothing for as long as a call may take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,21 @@ pub(super) struct Pump {
     pub(super) batch_bytes: usize,
     /// The number of the first message that has no end here.
     pub(super) next: u64,
+    /// Messages of the put that is on its way.
+    pub(super) on_its_way: usize,
 }
 
 impl Pump {
     pub(super) async fn run(mut self) {
         let mut room = 1;
-        let mut moved = Instant::now();
+        let mut full_since = None;
         while self.is_more().await {
+            let asked = self.may_give_up().then(Instant::now);
             let batch = self.buffer.batch(self.next, room, self.batch_bytes);
-            let ended = match self.mailbox.put(&batch, &self.config).await {
+            self.on_its_way = batch.len();
+            let put = self.mailbox.put(&batch, &self.config).await;
+            self.on_its_way = 0;
+            let ended = match put {
                 Ok(put) => {
                     room = usize::try_from(put.room).unwrap_or(usize::MAX).clamp(1, MOST_MESSAGES);
                     self.note(batch.len(), &put)
@@ -54,9 +60,9 @@ impl Pump {
                     batch.len()
                 }
             };
-            if ended > 0 {
-                moved = Instant::now();
-            } else if self.may_give_up() && moved.elapsed() >= self.config.timeout {
+            // What counts is how long it was asked for a place and had none, not how long there was nothing to send.
+            full_since = if ended > 0 { None } else { full_since.or(asked) };
+            if full_since.is_some_and(|since| since.elapsed() >= self.config.timeout) {
                 return self.give_up();
             }
         }
@@ -105,6 +111,9 @@ impl Drop for Pump {
     /// Its task may have ended with its runtime: nobody carries anything any more.
     fn drop(&mut self) {
         self.buffer.close();
+        // It may have arrived: the answer does not.
+        let unknown = CallError::Closed { execution: Execution::Unknown };
+        self.end(self.on_its_way, &Err(SendError::Failed(unknown)));
         self.end(usize::MAX, &Err(SendError::Closed));
     }
 }

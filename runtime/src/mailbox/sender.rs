@@ -96,6 +96,7 @@ impl<T> Sender<T> {
                     config: config.clone(),
                     batch_bytes: BATCH_BYTES.min(node.limits().datagram_message / 2),
                     next: 0,
+                    on_its_way: 0,
                 }
                 .run(),
             );
