@@ -105,7 +105,7 @@ impl Buffer {
         let mut batch: Vec<Bytes> = Vec::new();
         let mut length = 0;
         for message in state.messages.iter().skip(skip) {
-            length += message.bytes.len();
+            length += length_in_batch(&message.bytes);
             if !batch.is_empty() && (length > bytes || batch.len() >= most) {
                 break;
             }
@@ -184,3 +184,11 @@ impl Buffer {
         self.moved.notify_waiters();
     }
 }
+
+/// Bytes that a message takes of a batch, at most: its own, and where it ends.
+pub(super) fn length_in_batch(message: &Bytes) -> usize {
+    message.len() + END_BYTES
+}
+
+/// An end is an `u32` of variable length.
+const END_BYTES: usize = 5;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, Placed};
+use super::buffer::{Buffer, Placed, length_in_batch};
 use super::error::SendError;
 use super::inbox::LONGEST_WAIT;
 use super::object::{NotPut, Put};
@@ -25,7 +26,7 @@ pub(super) struct Pump {
     pub(super) member: Member,
     pub(super) mailbox: Way,
     pub(super) config: SenderConfig,
-    /// Bytes of several messages in one call.
+    /// Bytes of several messages in one call; fewer after the mailbox's node refused as many.
     pub(super) batch_bytes: usize,
     /// The number of the first message that has no end here.
     pub(super) next: u64,
@@ -52,6 +53,10 @@ impl Pump {
                     tokio::time::sleep(BUSY_PAUSE).await;
                     0
                 }
+                Err(CallError::TooLarge { .. } | CallError::BadArguments(_)) if batch.len() > 1 => {
+                    self.halve(&batch);
+                    continue;
+                }
                 Err(_) if cfg_canary!("what_failed_is_put_again") && !self.buffer.flow().closed => {
                     0
                 }
@@ -77,6 +82,14 @@ impl Pump {
     /// Nobody sends any more, and nothing was promised for longer than that.
     fn may_give_up(&self) -> bool {
         self.config.semantics != Semantics::ExactlyOnce && self.buffer.flow().closed
+    }
+
+    /// The mailbox's node accepts no call as large as this batch; each of its messages may fit all the same.
+    ///
+    /// How much it accepts is known only when it is reached, and an exactly-once call is saved before that: who saved it
+    /// hears that it was refused and saves its halves. If its process ended in between, nobody does.
+    fn halve(&mut self, batch: &[Bytes]) {
+        self.batch_bytes = batch.iter().map(length_in_batch).sum::<usize>() / 2;
     }
 
     /// Notes what was put of a batch; how many messages have an end.

@@ -85,7 +85,10 @@ impl<T> Sender<T> {
         let closed = CallError::Closed { execution: Execution::NotExecuted };
         let runtime = node.runtime().ok_or(closed)?;
         let buffer = Buffer::new(config.buffer);
-        let largest = node.limits().message;
+        let limits = node.limits();
+        let largest = limits.message;
+        // So that what stands around a batch fits as well. What the other side accepts is seen by what it refuses.
+        let most = limits.message.min(limits.datagram_message) / 2;
         for (number, (member, mailbox)) in mailboxes.iter().enumerate() {
             runtime.spawn(
                 Pump {
@@ -94,7 +97,7 @@ impl<T> Sender<T> {
                     member: member.clone(),
                     mailbox: mailbox.clone(),
                     config: config.clone(),
-                    batch_bytes: BATCH_BYTES.min(node.limits().datagram_message / 2),
+                    batch_bytes: BATCH_BYTES.min(most),
                     next: 0,
                     on_its_way: 0,
                 }

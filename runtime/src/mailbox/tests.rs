@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::inbox::{Inbox, Seen};
 use super::object::Door;
 use super::*;
+use crate::limits::Limits;
 use crate::semantics::Execution;
 
 #[tokio::test]
@@ -135,6 +136,31 @@ fn what_was_on_its_way_when_the_runtime_ended_may_have_been_received() {
     let error = after.block_on(sender.flush()).expect_err("the last one is lost");
     let SendError::Lost { messages: 1, first } = error else { panic!("{error}") };
     assert!(matches!(*first, SendError::Closed), "{first}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_fit_alone_arrive_where_their_batch_is_too_large() {
+    let small = || Limits { message: 1000, ..Limits::default() };
+    for (name, here, there) in
+        [("small-owner", small(), Limits::default()), ("small-sender", Limits::default(), small())]
+    {
+        let owner = Node::builder().limits(here).build();
+        let inbox = owner.mailbox("box", Capacity::Bounded(64)).expect("a free name");
+        let here = owner.listen(&*format!("mem://{name}")).await.expect("a free name");
+        let node = Node::builder().limits(there).build();
+        let sender: Sender<Vec<u8>> = node.sender(here.url("box")).await.expect("it is there");
+        // Of several sizes, one of which fills a call by itself, and many that are mostly ends.
+        let sizes = [[300; 16], [1; 16], [0; 16]].concat();
+        let messages = sizes.into_iter().chain([900, 1, 900]).enumerate();
+        let messages: Vec<_> = messages.map(|(number, size)| vec![number as u8; size]).collect();
+        for message in &messages {
+            sender.try_post(message).expect("there is room");
+        }
+        sender.flush().await.expect("all fit");
+        for message in messages {
+            assert_eq!(inbox.try_receive(), Some(message), "{name}");
+        }
+    }
 }
 
 /// How long a sender waits for a mailbox, if it does not say.
