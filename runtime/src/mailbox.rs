@@ -49,7 +49,8 @@ pub enum Capacity {
 
 impl Node {
     /// A mailbox of this node under a name, as which others reach it at `tcp://host:port/name`, wherever this node
-    /// [listens](Node::listen). It ends, and its name is free again, when the last clone is dropped.
+    /// [listens](Node::listen). It ends when the last clone is dropped, and its name is free again
+    /// unless it means another object by then.
     ///
     /// # Errors
     /// As [`Registry::bind`](crate::Registry::bind).

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use farcall::sqlite::params;
 use farcall::{
-    CallError, Capacity, DurableMailbox, Listening, Mailbox, Node, RegistryError, Semantics,
-    SendError, Sender, SenderConfig, SqliteStore,
+    CallError, Capacity, DurableMailbox, Limits, Listening, Mailbox, Node, RegistryError,
+    Semantics, SendError, Sender, SenderConfig, SqliteStore,
 };
 use farcall_tests::ledger::{Folder, client, read};
 use farcall_tests::process::Process;
@@ -151,6 +151,41 @@ async fn a_message_of_another_type_is_refused_and_those_behind_it_arrive() {
         )
         .expect("a number");
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_saved_and_is_too_large_for_the_owner_arrives_in_parts() {
+    let folder = Folder::new("mailbox-parts");
+    let store = SqliteStore::open(folder.file("owner.db")).expect("a store");
+    let limits = Limits { message: 1000, ..Limits::default() };
+    let owner = Node::builder().store(store).limits(limits).build();
+    let inbox: DurableMailbox<Vec<u8>> = owner.durable_mailbox("box", 64).expect("a free name");
+    let here = owner.listen(ANYWHERE).await.expect("a free port");
+    let node = client(&folder.file("sender.db"));
+    let sender: Sender<Vec<u8>> =
+        node.sender_with(here.url("box"), exactly_once()).await.expect("it is there");
+    for number in 0..16 {
+        sender.try_post(&vec![number; 300]).expect("room");
+    }
+    within("the end", sender.flush()).await.expect("each fits alone");
+    for number in 0..16 {
+        assert_eq!(within("it", inbox.receive()).await.expect("it is one"), [number; 300]);
+    }
+}
+
+#[tokio::test]
+async fn a_mailbox_whose_name_was_bound_again_leaves_it_to_the_new_one() {
+    let folder = Folder::new("mailbox-again");
+    let store = SqliteStore::open(folder.file("owner.db")).expect("a store");
+    let node = Node::builder().store(store).build();
+    let open = || node.durable_mailbox::<u64>("box", 4);
+    let old = open().expect("a free name");
+    node.registry().unbind("box").expect("it is bound");
+    let new = open().expect("it is free again");
+    drop(old);
+    assert_eq!(node.registry().list().len(), 1, "the name means the new mailbox");
+    drop(new);
+    assert_eq!(node.registry().list(), [], "and is free when that has ended");
 }
 
 /// Messages that are posted while the receiver is killed.

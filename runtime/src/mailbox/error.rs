@@ -50,7 +50,7 @@ pub enum SendError {
         /// How many mailboxes there are.
         of: usize,
     },
-    /// The sender's node was shut down.
+    /// The sender's node was shut down or its runtime has ended, and the message had not left.
     Closed,
     /// [`send_blocking`](super::Sender::send_blocking) or [`post_blocking`](super::Sender::post_blocking) was used inside
     /// an async task, where it would stop the runtime; use `send().await` or `post().await`.

@@ -38,8 +38,8 @@ use crate::wire::payload;
 /// **Memory.** The sender keeps [`SenderConfig::buffer`] encoded messages, the mailbox its [`Capacity`](super::Capacity).
 /// A mailbox that is full holds up the sender's buffer, and that holds up who posts.
 ///
-/// When the last clone is dropped, what was posted still leaves, unless a mailbox takes nothing for
-/// [`SenderConfig::timeout`]: then it is lost, and nobody is told. [`flush`](Sender::flush) before a program ends.
+/// When the last clone is dropped, what was posted still leaves, unless from then on a mailbox takes nothing
+/// for [`SenderConfig::timeout`]: then it is lost, and nobody is told. [`flush`](Sender::flush) before a program ends.
 pub struct Sender<T> {
     shared: Arc<Shared>,
     message: PhantomData<fn(&T)>,
