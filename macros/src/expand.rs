@@ -121,7 +121,8 @@ fn private(root: &Path, name: &str, place: Span) -> TokenStream {
     let name = Ident::new(name, place);
     let path = quote_spanned!(place=> #root::__private::#name);
     let at_place = |mut token: TokenTree| {
-        token.set_span(place);
+        // Each token means what it meant where it was written: `$crate` is the crate of its macro.
+        token.set_span(place.resolved_at(token.span()));
         token
     };
     path.into_iter().map(at_place).collect()
@@ -191,7 +192,12 @@ fn allow_deprecated(attributes: &[Attribute]) -> Option<TokenStream> {
 /// An argument's name for generated code: the user's text and place, but not the user's code to a
 /// lint.
 fn local(name: &Ident) -> Ident {
+    let span = name.span().resolved_at(Span::call_site());
+    if name == "gen" {
+        // A name in the user's edition may be a keyword in that of this crate.
+        return Ident::new_raw("gen", span);
+    }
     let mut name = name.clone();
-    name.set_span(name.span().resolved_at(Span::call_site()));
+    name.set_span(span);
     name
 }

@@ -9,8 +9,8 @@ use proc_macro2::{Ident, Span};
 use quote::format_ident;
 use syn::spanned::Spanned;
 use syn::{
-    FnArg, GenericArgument, GenericParam, Pat, PatType, PathArguments, PathSegment, Receiver,
-    ReceiverKind, ReturnType, Safety, Token, Type, TypePath, parse_quote,
+    FnArg, GenericParam, Pat, PatType, Receiver, ReceiverKind, ReturnType, Safety, Token, Type,
+    parse_quote,
 };
 
 use crate::errors::{self, Errors};
@@ -18,7 +18,8 @@ use crate::text;
 
 mod types;
 
-use types::{Position, check_type};
+use types::{Position, check_type, set_error};
+pub(crate) use types::{last_segment, peel, type_arguments};
 
 /// A method's signature after the one rule.
 pub(crate) struct Signature {
@@ -118,8 +119,14 @@ impl Signature {
     ) -> syn::Signature {
         let mut signature = self.head.clone();
         signature.inputs.extend(arguments);
-        // The longer form stays, so that an import which only it needs is used.
-        if self.form != Form::Whole || self.repaired {
+        // The user's path of `Result` stays, and so does the longer form: an import which only they
+        // need is used.
+        let stays = match (&mut signature.output, self.form) {
+            (_, Form::Whole) => true,
+            (ReturnType::Type(_, written), Form::Own) => set_error(written, &result),
+            _ => false,
+        };
+        if !stays || self.repaired {
             signature.output = ReturnType::Type(Token![->](self.places().value), Box::new(result));
         }
         signature
@@ -341,29 +348,6 @@ fn unit(span: Span) -> Type {
         paren_token: syn::token::Paren(span),
         elems: syn::punctuated::Punctuated::new(),
     })
-}
-
-/// The last segment of a path that is the whole type, seen through parentheses.
-pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
-    match ty {
-        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
-        Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }) => {
-            last_segment(elem)
-        }
-        _ => None,
-    }
-}
-
-/// The types among a segment's generic arguments.
-pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
-    let PathArguments::AngleBracketed(generic) = &segment.arguments else {
-        return Vec::new();
-    };
-    let types = generic.args.iter().filter_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    });
-    types.collect()
 }
 
 #[cfg(test)]

@@ -67,6 +67,12 @@ fn a_type_that_cannot_travel_is_blamed_where_it_is_written() {
 }
 
 #[test]
+fn a_keyword_of_a_later_edition_is_a_name_in_an_earlier_one() {
+    let output = compile_in("2021", "compiler/keyword_of_a_later_edition", "human", &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn a_transaction_that_is_held_over_an_await_is_refused_at_the_method() {
     let errors = errors_of("transaction_over_an_await");
     let [error] = &errors[..] else { panic!("one error: {errors:#?}") };
@@ -112,11 +118,16 @@ fn errors_with(name: &str, more: &[OsString]) -> Vec<String> {
 
 /// What the compiler says of a program in `ui/`, which sees `farcall` as this test does.
 fn compile(name: &str, format: &str, more: &[OsString]) -> Output {
+    compile_in("2024", name, format, more)
+}
+
+fn compile_in(edition: &str, name: &str, format: &str, more: &[OsString]) -> Output {
     let built = std::env::current_exe().expect("a test has a path");
     let built = built.parent().expect("and a folder, beside the libraries");
     Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["--edition=2024", "--emit=metadata", "--color=never", "--diagnostic-width=140"])
+        .arg(format!("--edition={edition}"))
+        .args(["--emit=metadata", "--color=never", "--diagnostic-width=140"])
         .arg(format!("--error-format={format}"))
         .args(["--out-dir", env!("CARGO_TARGET_TMPDIR"), "--extern"])
         .arg(extern_crate("farcall", &newest_library(built, "libfarcall-")))

@@ -5,9 +5,9 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{GenericArgument, Ident, Path, PathArguments, PathSegment, Type};
+use syn::{GenericArgument, Ident, Path, PathArguments, PathSegment, Type, TypePath};
 
-use crate::signature::{last_segment, type_arguments};
+use crate::signature::{peel, type_arguments};
 
 /// How a value of a type travels: most as serde says; some differently, for speed or so that they
 /// can be lent.
@@ -33,29 +33,31 @@ pub(super) enum Passing {
 impl Passing {
     /// How a value of the type travels.
     pub(super) fn of(ty: &Type) -> Passing {
-        match ty {
-            Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }) => {
-                Passing::of(elem)
-            }
-            Type::Reference(reference) => match &*reference.elem {
+        match peel(ty) {
+            Type::Reference(reference) => match peel(&reference.elem) {
                 Type::Slice(slice) if is_named(&slice.elem, "u8") => Passing::Bytes,
                 Type::Slice(_) => Passing::Slice,
                 text if is_named(text, "str") => Passing::Borrowed,
                 other => Passing::Lent(Box::new(Passing::of(other))),
             },
-            _ => last_segment(ty).map_or(Passing::Plain, Passing::of_path),
+            Type::Path(TypePath { qself: None, path, .. }) => Passing::of_path(path),
+            _ => Passing::Plain,
         }
     }
 
-    fn of_path(segment: &PathSegment) -> Passing {
+    fn of_path(path: &Path) -> Passing {
+        let Some(segment) = path.segments.last() else {
+            return Passing::Plain;
+        };
         let arguments = type_arguments(segment);
         match (segment.ident.to_string().as_str(), arguments.as_slice()) {
             ("Vec", [element]) if is_named(element, "u8") => Passing::Vector,
-            ("Bytes", []) => Passing::Shared,
-            ("Cow", [text]) if is_named(text, "str") && !is_static(segment) => Passing::Text,
-            ("Cow", [Type::Slice(slice)]) if is_named(&slice.elem, "u8") && !is_static(segment) => {
-                Passing::Bytes
-            }
+            ("Bytes", []) if may_be_of_bytes(path) => Passing::Shared,
+            ("Cow", [borrowed]) if !is_static(segment) => match peel(borrowed) {
+                Type::Slice(slice) if is_named(&slice.elem, "u8") => Passing::Bytes,
+                text if is_named(text, "str") => Passing::Text,
+                _ => Passing::Plain,
+            },
             _ => Passing::Plain,
         }
     }
@@ -84,15 +86,11 @@ impl Passing {
 
     /// The type to decode at the object.
     pub(super) fn received_type(&self, root: &Path, ty: &Type) -> TokenStream {
-        match (self, ty) {
-            (
-                _,
-                Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }),
-            ) => self.received_type(root, elem),
+        match (self, peel(ty)) {
             (Passing::Lent(inner), Type::Reference(reference)) => {
                 inner.received_type(root, &reference.elem)
             }
-            (Passing::Slice, Type::Reference(reference)) => match &*reference.elem {
+            (Passing::Slice, Type::Reference(reference)) => match peel(&reference.elem) {
                 Type::Slice(slice) => {
                     let element = &slice.elem;
                     quote!(#root::__private::Vec<#element>)
@@ -139,7 +137,13 @@ impl Passing {
 }
 
 fn is_named(ty: &Type, name: &str) -> bool {
-    matches!(ty, Type::Path(path) if path.path.is_ident(name))
+    matches!(peel(ty), Type::Path(path) if path.path.is_ident(name))
+}
+
+/// Whether a path that ends in `Bytes` may be that of the crate `bytes`: alone, or with this crate
+/// before it. So `self::Bytes` is a type of the user's.
+fn may_be_of_bytes(path: &Path) -> bool {
+    path.segments.iter().rev().nth(1).is_none_or(|module| module.ident == "bytes")
 }
 
 fn is_static(segment: &PathSegment) -> bool {

@@ -6,7 +6,8 @@
 use proc_macro2::Ident;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
-    GenericArgument, Lifetime, Path, PathArguments, PathSegment, Type, TypeReference, parse_quote,
+    GenericArgument, Lifetime, Path, PathArguments, PathSegment, Type, TypePath, TypeReference,
+    parse_quote,
 };
 
 use super::Generics;
@@ -106,4 +107,54 @@ impl VisitMut for TypeCheck<'_> {
         }
         visit_mut::visit_path_segment_mut(self, segment);
     }
+}
+
+/// The type inside parentheses, or inside a macro's fragment.
+pub(crate) fn peel(ty: &Type) -> &Type {
+    match ty {
+        Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }) => {
+            peel(elem)
+        }
+        _ => ty,
+    }
+}
+
+/// The last segment of a path that is the whole type, seen through parentheses.
+pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
+    match peel(ty) {
+        Type::Path(TypePath { qself: None, path, .. }) => path.segments.last(),
+        _ => None,
+    }
+}
+
+/// The types among a segment's generic arguments.
+pub(crate) fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
+    let PathArguments::AngleBracketed(generic) = &segment.arguments else {
+        return Vec::new();
+    };
+    let types = generic.args.iter().filter_map(|argument| match argument {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    });
+    types.collect()
+}
+
+/// Gives a result, by the user's path, the error of another. Whether that could be done.
+pub(super) fn set_error(written: &mut Type, wanted: &Type) -> bool {
+    let path = match written {
+        Type::Paren(syn::TypeParen { elem, .. }) | Type::Group(syn::TypeGroup { elem, .. }) => {
+            return set_error(elem, wanted);
+        }
+        Type::Path(TypePath { path, .. }) => path,
+        _ => return false,
+    };
+    let arguments = path.segments.last_mut().map(|segment| &mut segment.arguments);
+    let error = last_segment(wanted).and_then(|wanted| type_arguments(wanted).pop());
+    if let (Some(PathArguments::AngleBracketed(generic)), Some(error)) = (arguments, error)
+        && let Some(GenericArgument::Type(place)) = generic.args.last_mut()
+    {
+        place.clone_from(error);
+        return true;
+    }
+    false
 }

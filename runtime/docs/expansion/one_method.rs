@@ -9,10 +9,7 @@ pub trait Account: ::farcall::Implements<
     /// A call waits as long as its node says, unless it sets a time of its own.
     ///
     /// Written `-> Result<u64, String>`: as a call may fail, it returns `Result<u64, CallError<String>>`; see [`CallError`](::farcall::CallError).
-    async fn deposit(
-        &self,
-        cents: u64,
-    ) -> ::core::result::Result<u64, ::farcall::CallError<String>>;
+    async fn deposit(&self, cents: u64) -> Result<u64, ::farcall::CallError<String>>;
 }
 /// Proxy for remote objects that implement [`Account`].
 ///
@@ -177,10 +174,7 @@ impl ::farcall::Interface for dyn Account {
 pub struct Memory;
 #[::farcall::__private::async_trait]
 impl Account for Memory {
-    async fn deposit(
-        &self,
-        cents: u64,
-    ) -> ::core::result::Result<u64, ::farcall::CallError<String>> {
+    async fn deposit(&self, cents: u64) -> Result<u64, ::farcall::CallError<String>> {
         async move {
             if let ::core::option::Option::Some(early) = ::core::option::Option::None::<
                 ::core::result::Result<u64, String>,

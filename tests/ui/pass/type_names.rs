@@ -1,4 +1,4 @@
-//! The user's types may have the names that the expansion itself needs, but for `Bytes`, which is known by its name.
+//! The user's types may have the names that the expansion itself needs; `Bytes` has to say that it is not that of the crate `bytes`.
 #![deny(warnings)]
 #![allow(dead_code)]
 
@@ -18,7 +18,7 @@ macro_rules! types {
     };
 }
 
-types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Semantics Infallible Group GroupCall Members }
+types! { Result Option Vec String Arc Call CallError Interface Descriptor Object Proxy Remote Semantics Infallible Group GroupCall Members Bytes }
 
 pub struct Ok;
 pub struct Some;
@@ -37,6 +37,8 @@ pub trait Account {
     async fn take(&self, a: Result, b: Option, c: Vec, d: String, e: Arc, f: Call) -> Object;
     async fn give(&self, a: CallError, b: Interface, c: Descriptor, d: Proxy, e: Remote) -> Vec;
     async fn both(&self, a: Group, b: Semantics) -> ::core::result::Result<Option, String>;
+    async fn size(&self, a: self::Bytes, b: &self::Bytes) -> super::type_names::Bytes;
+    async fn long(&self, a: bytes::Bytes, b: &::bytes::Bytes) -> bytes::Bytes;
 }
 
 pub struct Memory;
@@ -51,5 +53,11 @@ impl Account for Memory {
     }
     async fn both(&self, _: Group, _: Semantics) -> ::core::result::Result<Option, String> {
         ::core::result::Result::Err(String)
+    }
+    async fn size(&self, _: self::Bytes, _: &self::Bytes) -> super::type_names::Bytes {
+        Bytes
+    }
+    async fn long(&self, a: bytes::Bytes, _: &::bytes::Bytes) -> bytes::Bytes {
+        a
     }
 }
