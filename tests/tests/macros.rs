@@ -67,6 +67,14 @@ fn a_type_that_cannot_travel_is_blamed_where_it_is_written() {
 }
 
 #[test]
+fn a_lifetime_that_is_left_out_is_asked_for_where_it_lacks() {
+    let errors = errors_of("hidden_lifetime");
+    assert!(errors.iter().all(|error| error.starts_with("7: ")), "{errors:#?}");
+    let asked = "hidden lifetime parameters in types are deprecated";
+    assert!(errors.iter().any(|error| error.contains(asked)), "{errors:#?}");
+}
+
+#[test]
 fn a_keyword_of_a_later_edition_is_a_name_in_an_earlier_one() {
     let output = compile_in("2021", "compiler/keyword_of_a_later_edition", "human", &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -8,6 +8,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::parse_quote;
 
+use super::proxy::has_elided_lifetimes;
 use super::{allow_deprecated, allowances, body, conditions, result};
 use crate::model::{Body, Implementation};
 
@@ -19,7 +20,7 @@ pub(super) fn expand(implementation: &Implementation) -> TokenStream {
     let methods = implementation.methods.iter().map(|method| expand_method(implementation, method));
     let (parameters, _, bounds) = implementation.generics.split_for_impl();
     let mut owned = implementation.generics.clone();
-    if !owned.params.is_empty() {
+    if !owned.params.is_empty() || has_elided_lifetimes(object) {
         // An object is shared with the runtime: a type with parameters is one if they hold nothing
         // borrowed.
         owned.make_where_clause().predicates.push(parse_quote!(Self: 'static));

@@ -24,6 +24,8 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
         calling_method(interface, method, &docs::of_proxy_method(interface, method), ONE)
     });
     let forwarding = interface.methods.iter().map(|method| trait_method(interface, method));
+    // A lifetime that is left out, as in `Order` for `Order<'_>`, would be taken for that of `self`:
+    // what the compiler says of that helps nobody, and the lint asks for it.
     quote_spanned! {Span::mixed_site()=>
         #docs
         #(#kept)*
@@ -36,6 +38,7 @@ pub(super) fn expand(interface: &Interface) -> TokenStream {
         #(#conditions)*
         #(#allowances)*
         #[allow(dead_code)]
+        #[deny(elided_lifetimes_in_paths)]
         impl #proxy {
             #(#inherent)*
         }
@@ -187,6 +190,13 @@ fn trait_method(interface: &Interface, method: &Method) -> TokenStream {
             #answer
         }
     }
+}
+
+/// Whether a type borrows for a time that has no name.
+pub(super) fn has_elided_lifetimes(ty: &Type) -> bool {
+    let mut lifetimes = NameLifetimes::default();
+    lifetimes.visit_type_mut(&mut ty.clone());
+    lifetimes.found
 }
 
 fn lifetime() -> Lifetime {

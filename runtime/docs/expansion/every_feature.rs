@@ -44,6 +44,7 @@ struct ShopProxy {
     remote: far::__private::Remote,
 }
 #[allow(dead_code)]
+#[deny(elided_lifetimes_in_paths)]
 impl ShopProxy {
     /// Lends its arguments.
     ///

@@ -17,6 +17,7 @@ struct AccountProxy {
     remote: ::farcall::__private::Remote,
 }
 #[allow(dead_code)]
+#[deny(elided_lifetimes_in_paths)]
 impl AccountProxy {
     /// *At most once*: however often it is sent again, the method runs once or never.
     /// A call waits as long as its node says, unless it sets a time of its own.

@@ -21,6 +21,7 @@ pub struct AccountProxy {
     remote: ::farcall::__private::Remote,
 }
 #[allow(dead_code)]
+#[deny(elided_lifetimes_in_paths)]
 impl AccountProxy {
     /// Adds `cents` and returns the new balance.
     ///

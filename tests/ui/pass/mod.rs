@@ -2,6 +2,7 @@
 #![allow(clippy::all, missing_docs, unreachable_pub)]
 
 pub mod bodies;
+pub mod borrowing_objects;
 pub mod conditions;
 pub mod deprecated;
 pub mod doubles;
