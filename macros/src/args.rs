@@ -58,6 +58,9 @@ impl Args {
     /// Takes all `#[remote]` out of a method's attributes and reads them.
     pub(crate) fn take(attributes: &mut Vec<Attribute>, errors: &mut Errors) -> Args {
         let mut args = Args::default();
+        for attribute in attributes.extract_if(.., |attribute| becomes_remote(&attribute.meta)) {
+            errors.spanned(attribute, errors::CONDITIONAL_OPTION);
+        }
         for attribute in attributes.extract_if(.., |attribute| is_remote(attribute)) {
             match attribute.meta {
                 Meta::Path(_) => {}
@@ -120,7 +123,24 @@ const KNOWN: [&str; 6] = ["semantics", "timeout", "max_reply", "spawn", "oneway"
 
 /// Whether this is our attribute, also when it is written with its path.
 pub(crate) fn is_remote(attribute: &Attribute) -> bool {
-    attribute.path().segments.last().is_some_and(|segment| segment.ident == "remote")
+    is_named_remote(attribute.path())
+}
+
+fn is_named_remote(path: &Path) -> bool {
+    path.segments.last().is_some_and(|segment| segment.ident == "remote")
+}
+
+/// Whether this is `cfg_attr(…, remote)`, which may stand in another of its kind: it would
+/// become our attribute only after the trait or impl was read.
+pub(crate) fn becomes_remote(meta: &Meta) -> bool {
+    let Meta::List(list) = meta else {
+        return false;
+    };
+    let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
+    list.path.is_ident("cfg_attr")
+        && list.parse_args_with(parser).is_ok_and(|parts| {
+            parts.iter().skip(1).any(|part| is_named_remote(part.path()) || becomes_remote(part))
+        })
 }
 
 fn semantics(pair: &MetaNameValue, errors: &mut Errors) -> Option<(Semantics, LitStr)> {

@@ -71,8 +71,12 @@ pub(crate) const GENERIC_TRAIT: &str = "a remote trait cannot be generic: its me
 pub(crate) const UNSAFE_TRAIT: &str =
     "a remote trait cannot be `unsafe`: the caller may be another process; remove `unsafe`";
 pub(crate) const SUPERTRAIT: &str = "a remote trait can have only auto traits above it (`Send`, \
-    `Sync`, `Unpin`, `UnwindSafe`, `RefUnwindSafe`): a proxy implements nothing else; move the \
-    methods into this trait, or ask for the other trait where you need it";
+    `Sync`, `Unpin`): a proxy implements nothing else; move the methods into this trait, or ask \
+    for the other trait where you need it";
+pub(crate) const WHERE_ON_TRAIT: &str = "a remote trait cannot have a `where` clause; write auto \
+    traits after its name, as in `trait Account: Unpin`, and leave out the rest";
+pub(crate) const PUBLIC_METHOD: &str =
+    "a method of a trait is as visible as the trait; remove this, and write `pub trait` if need be";
 pub(crate) const ASSOCIATED_ITEM: &str = "a remote trait has only methods: anything else would \
     not exist at the caller; put it outside the trait, or make it a method";
 pub(crate) const NOT_ASYNC: &str =
@@ -114,6 +118,8 @@ pub(crate) const OPTION_ON_IMPL: &str = "the caller relies on the trait, so its 
     there; write this in `#[remote(…)]` on the trait or on its method";
 pub(crate) const METHOD_OPTION_IN_IMPL: &str = "the caller relies on the trait, so a method's \
     promises stand there; move this attribute to the method of the trait";
+pub(crate) const CONDITIONAL_OPTION: &str = "`remote` inside `cfg_attr` is not seen on a method; \
+    write the method once for each case, with a `#[cfg(…)]` and a `#[remote(…)]` of its own";
 pub(crate) const UNKNOWN_OPTION: &str =
     "expected `semantics`, `timeout`, `spawn`, `oneway`, `max_reply` or `crate`";
 pub(crate) const EXACTLY_ONCE: &str = "`exactly_once` needs a store, and so the feature `sqlite` of \

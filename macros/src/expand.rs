@@ -12,7 +12,7 @@ mod object;
 mod passing;
 mod proxy;
 
-use proc_macro2::{Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::token::Brace;
 use syn::{Attribute, Block, Ident, Item, Path, Type, parse_quote_spanned};
@@ -147,7 +147,8 @@ fn body(root: &Path, signature: &Signature, block: &Block) -> TokenStream {
     };
     // The user's braces, but not as a lint sees them: around a single expression they would be
     // called unused.
-    let braces = block.brace_token.span.join().resolved_at(span);
+    let place = block.brace_token.span.join();
+    let braces = place.resolved_at(span);
     let block = Block { brace_token: Brace(braces), stmts: block.stmts.clone() };
     let typed = quote_spanned! {span=>
         async move {
@@ -160,11 +161,15 @@ fn body(root: &Path, signature: &Signature, block: &Block) -> TokenStream {
         }
         .await
     };
-    match signature.form {
-        Form::Plain => quote_spanned!(span=> { ::core::result::Result::Ok(#typed) }),
-        Form::Own => quote_spanned!(span=> { #typed.map_err(#root::CallError::Method) }),
-        Form::Whole => quote_spanned!(span=> { #root::__private::within(#typed) }),
-    }
+    let inside = match signature.form {
+        Form::Plain => quote_spanned!(span=> ::core::result::Result::Ok(#typed)),
+        Form::Own => quote_spanned!(span=> #typed.map_err(#root::CallError::Method)),
+        Form::Whole => quote_spanned!(span=> #root::__private::within(#typed)),
+    };
+    // The method ends with the user's brace, so that an error of all of it is at his text.
+    let mut outer = Group::new(Delimiter::Brace, inside);
+    outer.set_span(place);
+    outer.into_token_stream()
 }
 
 /// The `#[cfg]` of an item, for everything that is born of it.

@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
+use syn::parse::{ParseStream, Parser};
 use syn::{
     Attribute, Block, Expr, Generics, Ident, ImplItem, ItemImpl, ItemTrait, Meta, Path,
-    PathArguments, TraitItem, Type, TypeParamBound, Visibility, parse_quote,
+    PathArguments, TraitItem, TraitItemFn, Type, TypeParamBound, Visibility, parse_quote,
 };
 
-use crate::args::{Args, Semantics};
+use crate::args::{Args, Semantics, becomes_remote, is_remote};
 use crate::errors::{self, Errors};
 use crate::signature::{Side, Signature};
 
@@ -74,9 +75,12 @@ impl Interface {
         if let Some(token) = &item.unsafety {
             errors.spanned(token, errors::UNSAFE_TRAIT);
         }
-        if !item.generics.params.is_empty() || item.generics.where_clause.is_some() {
+        if !item.generics.params.is_empty() {
             errors.spanned(&item.generics, errors::GENERIC_TRAIT);
             return None;
+        }
+        if let Some(clause) = &item.generics.where_clause {
+            errors.spanned(clause, errors::WHERE_ON_TRAIT);
         }
         let supertraits = item.supertraits.iter().filter(|bound| {
             let auto = is_auto_trait(bound);
@@ -88,19 +92,17 @@ impl Interface {
         let supertraits = supertraits.cloned().collect();
         let oneway = args.oneway.is_some();
         let methods = item.items.iter().filter_map(|item| match item {
-            TraitItem::Fn(item) => {
-                let mut attributes = item.attrs.clone();
-                let args = Args::take(&mut attributes, errors);
-                let side = Side::Trait { has_body: item.default.is_some() };
-                let signature = Signature::read(&item.sig, side, errors)?;
-                let id = signature.id(args.oneway.is_some() || oneway);
-                let body = item.default.clone().ok_or(item.semi_token.unwrap_or_default());
-                Some(Method { attributes, signature, body, args, id })
-            }
-            other => {
-                errors.spanned(other, errors::ASSOCIATED_ITEM);
-                None
-            }
+            TraitItem::Fn(item) => Method::read(item, oneway, errors),
+            other => match public_method(other) {
+                Some((visibility, item)) => {
+                    errors.spanned(visibility, errors::PUBLIC_METHOD);
+                    Method::read(&item, oneway, errors)
+                }
+                None => {
+                    errors.spanned(other, errors::ASSOCIATED_ITEM);
+                    None
+                }
+            },
         });
         let methods = methods.collect();
         let (attributes, visibility, ident) =
@@ -133,6 +135,19 @@ impl Interface {
     }
 }
 
+impl Method {
+    /// Reads a method of a trait; `oneway` says whether all of them are.
+    fn read(item: &TraitItemFn, oneway: bool, errors: &mut Errors) -> Option<Method> {
+        let mut attributes = item.attrs.clone();
+        let args = Args::take(&mut attributes, errors);
+        let side = Side::Trait { has_body: item.default.is_some() };
+        let signature = Signature::read(&item.sig, side, errors)?;
+        let id = signature.id(args.oneway.is_some() || oneway);
+        let body = item.default.clone().ok_or(item.semi_token.unwrap_or_default());
+        Some(Method { attributes, signature, body, args, id })
+    }
+}
+
 impl Implementation {
     /// Reads an impl; `None` if it is such that nothing can be generated for it.
     pub(crate) fn read(item: &ItemImpl, args: Args, errors: &mut Errors) -> Option<Implementation> {
@@ -160,9 +175,9 @@ impl Implementation {
         let methods = item.items.iter().filter_map(|item| match item {
             ImplItem::Fn(item) => {
                 let mut attributes = item.attrs.clone();
-                for attribute in
-                    attributes.extract_if(.., |attribute| crate::args::is_remote(attribute))
-                {
+                for attribute in attributes.extract_if(.., |attribute| {
+                    is_remote(attribute) || becomes_remote(&attribute.meta)
+                }) {
                     errors.spanned(attribute, errors::METHOD_OPTION_IN_IMPL);
                 }
                 let signature = Signature::read(&item.sig, Side::Impl, errors)?;
@@ -193,8 +208,23 @@ fn root(args: &Args) -> Path {
     args.root.clone().unwrap_or_else(|| parse_quote!(::farcall))
 }
 
+/// A method with a visibility, which is no item of a trait to the parser, and without.
+fn public_method(item: &TraitItem) -> Option<(Visibility, TraitItemFn)> {
+    let TraitItem::Verbatim(tokens) = item else {
+        return None;
+    };
+    let parser = |input: ParseStream<'_>| {
+        let attributes = Attribute::parse_outer(input)?;
+        let visibility = input.parse()?;
+        let mut method: TraitItemFn = input.parse()?;
+        method.attrs.splice(..0, attributes);
+        Ok((visibility, method))
+    };
+    parser.parse2(tokens.clone()).ok()
+}
+
 fn is_auto_trait(bound: &TypeParamBound) -> bool {
-    const AUTO: [&str; 5] = ["Send", "Sync", "Unpin", "UnwindSafe", "RefUnwindSafe"];
+    const AUTO: [&str; 3] = ["Send", "Sync", "Unpin"];
     match bound {
         TypeParamBound::Trait(bound) => bound
             .path

@@ -21,6 +21,11 @@ use crate::wire::body::Shared;
 use crate::wire::payload::{self, DecodeError};
 
 /// A remote interface: implemented by `#[remote]` for `dyn Trait`, never by hand.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a remote interface",
+    label = "an interface is `dyn Trait`, where the trait has `#[remote]`",
+    note = "write `#[remote]` above the trait, and above each `impl` of it"
+)]
 pub trait Interface: Send + Sync + 'static {
     /// The proxy that `#[remote]` generated beside the trait.
     type Proxy: crate::proxy::Proxy<Interface = Self>;
@@ -40,6 +45,11 @@ pub trait Interface: Send + Sync + 'static {
 }
 
 /// A type that `#[remote] impl Trait for Type` made callable as `I`, which is `dyn Trait`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an object that can be served as `{I}`",
+    label = "write `#[remote]` above the `impl` of the remote trait for `{Self}`",
+    note = "what is served is a type whose `impl` of a remote trait has `#[remote]` too"
+)]
 pub trait Object<I: ?Sized + Interface>: Send + Sync + 'static {
     /// The object as its interface.
     #[doc(hidden)]

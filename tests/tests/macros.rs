@@ -47,6 +47,20 @@ fn an_impl_without_the_attribute_is_told_so_at_the_impl() {
 }
 
 #[test]
+fn a_trait_without_the_attribute_is_told_so_at_its_impl() {
+    let errors = errors_of("forgotten_on_trait");
+    let lacks = "9: `(dyn Account + 'static)` is not a remote interface";
+    assert!(errors.iter().any(|error| error.starts_with(lacks)), "{errors:#?}");
+}
+
+#[test]
+fn what_is_no_object_is_told_so_where_it_is_served() {
+    let errors = errors_of("not_an_object");
+    let [error] = &errors[..] else { panic!("one error: {errors:#?}") };
+    assert!(error.starts_with("13: `Memory` is not an object that can be served as"), "{error}");
+}
+
+#[test]
 fn a_type_that_cannot_travel_is_blamed_where_it_is_written() {
     for name in [
         "argument_not_serializable",
@@ -72,6 +86,13 @@ fn a_lifetime_that_is_left_out_is_asked_for_where_it_lacks() {
     assert!(errors.iter().all(|error| error.starts_with("7: ")), "{errors:#?}");
     let asked = "hidden lifetime parameters in types are deprecated";
     assert!(errors.iter().any(|error| error.contains(asked)), "{errors:#?}");
+}
+
+#[test]
+fn a_method_that_the_trait_lacks_is_blamed_itself() {
+    let errors = errors_of("method_that_the_trait_lacks");
+    let [error] = &errors[..] else { panic!("one error: {errors:#?}") };
+    assert!(error.starts_with("15: method `close` is not a member of trait"), "{error}");
 }
 
 #[test]
