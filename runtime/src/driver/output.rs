@@ -1,10 +1,12 @@
 //! What one connection is writing.
 
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 
 use crate::time::Time;
 use crate::transport::Stream;
@@ -29,15 +31,12 @@ impl Output {
         now: Time,
     ) -> Poll<io::Result<()>> {
         while !self.batch.is_empty() {
-            let mut stream = Pin::new(&mut *stream);
-            let written = match self.batch.single() {
-                Some(bytes) => stream.as_mut().poll_write(cx, bytes),
-                None => {
-                    let mut slices = [IoSlice::new(&[]); SLICES];
-                    let count = self.batch.slices(&mut slices);
-                    stream.as_mut().poll_write_vectored(cx, &slices[..count])
-                }
-            };
+            let mut written = self.write(cx, stream);
+            if written.is_pending() && !has_budget_remaining() {
+                // Perhaps not the stream says so, but tokio, since handlers that ran in this task have used up its turn.
+                let again = poll_fn(|cx| self.write(cx, stream));
+                written = pin!(unconstrained(again)).poll(cx);
+            }
             if written.is_pending() {
                 self.stalled.get_or_insert(now);
             }
@@ -48,6 +47,19 @@ impl Output {
             self.resumed |= self.stalled.take().is_some();
         }
         Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn write(&self, cx: &mut Context<'_>, stream: &mut Stream) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(stream);
+        match self.batch.single() {
+            Some(bytes) => stream.poll_write(cx, bytes),
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = self.batch.slices(&mut slices);
+                stream.poll_write_vectored(cx, &slices[..count])
+            }
+        }
     }
 
     /// Whether the peer made room in buffers that were full: a sign of life, which bytes that find room at once are not.

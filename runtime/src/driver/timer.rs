@@ -9,10 +9,11 @@
 //! timer that is near, and most that it sets never go off.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::Context;
 use std::time::Duration;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Sleep, sleep_until};
 
 use super::clock::Clock;
@@ -51,7 +52,8 @@ impl Timer {
             return false;
         }
         self.set = wanted;
-        if self.sleep.as_mut().poll(cx).is_ready() {
+        // Handlers that ran in this task may have used up its turn; the timer would not be set then.
+        if pin!(unconstrained(self.sleep.as_mut())).poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         false
@@ -71,9 +73,12 @@ const STEP: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Wake, Waker};
+    use std::task::{Poll, Wake, Waker};
+
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
 
     use super::*;
 
@@ -110,6 +115,27 @@ mod tests {
         // As between a call, with its deadline, and what is to be told after its answer.
         let [near, far] = [5, 30_000].map(Duration::from_millis);
         assert_eq!(alarms(|now, turn| now + if turn % 2 == 0 { near } else { far }).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_is_met_by_a_task_that_has_used_up_its_turn() {
+        let alarms = Arc::new(Alarms::default());
+        let waker = Waker::from(alarms.clone());
+        let clock = Clock::new();
+        let mut timer = Timer::new(clock);
+        let wanted = clock.now() + Duration::from_millis(5);
+        poll_fn(|cx| {
+            while has_budget_remaining() {
+                let _ = pin!(consume_budget()).poll(cx);
+            }
+            timer.poll(&mut Context::from_waker(&waker), clock.now(), wanted);
+            Poll::Ready(())
+        })
+        .await;
+        tokio::task::yield_now().await;
+        let before = alarms.0.load(Ordering::Relaxed);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert_eq!(alarms.0.load(Ordering::Relaxed), before + 1);
     }
 
     #[tokio::test(start_paused = true)]
