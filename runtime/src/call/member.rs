@@ -1,7 +1,7 @@
 //! What a group asks of its members' calls.
 
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Call, Remote};
@@ -49,6 +49,9 @@ impl<A, T, E> Call<A, T, E> {
     /// saved, the task is woken when it is.
     pub(crate) fn is_left(&self, cx: &mut Context<'_>) -> bool {
         let started = self.arguments.is_none() && self.queued.is_none();
-        started && !self.pending.is_finished() && self.pending.poll_saved(cx).is_ready()
+        // One that could not be saved has ended: its error is its answer.
+        started
+            && !self.pending.is_finished()
+            && matches!(self.pending.poll_saved(cx), Poll::Ready(Ok(())))
     }
 }
