@@ -121,7 +121,7 @@ impl Peer {
         let exports = Exports::new(key, server.limits.exports);
         let state = State {
             exports,
-            imports: Imports::default(),
+            imports: Imports::new(server.limits.exports),
             session: None,
             epoch: 0,
             dropped: Vec::new(),

@@ -45,8 +45,15 @@ pub(super) struct CellState {
     pub(super) kept: Option<Box<Kept>>,
 }
 
-/// References of calls, by their numbers.
-pub(super) type Kept = BTreeMap<Seq, Vec<Held>>;
+/// References of calls.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// By the numbers of the calls; several of a call that ran again.
+    calls: BTreeMap<Seq, Vec<Held>>,
+    /// Of calls that are finished, to be dropped under no lock.
+    finished: Vec<Held>,
+}
+
 /// What holds some of them.
 pub(super) type Held = Box<dyn Any + Send>;
 
@@ -197,16 +204,50 @@ impl Drop for Cell {
     }
 }
 
+impl Kept {
+    /// Holds something until a call is finished; of one that runs again and again, the latest only.
+    pub(super) fn hold(&mut self, seq: Seq, held: Held) {
+        let of_call = self.calls.entry(seq).or_default();
+        if of_call.len() >= MOST_HELD {
+            self.finished.push(of_call.remove(0));
+        }
+        of_call.push(held);
+    }
+}
+
 impl CellState {
     /// Holds something until a call is finished.
     pub(super) fn keep(&mut self, seq: Seq, held: Held) {
-        self.kept.get_or_insert_default().entry(seq).or_default().push(held);
+        let kept = self.kept.get_or_insert_default();
+        if self.session.is_finished(seq) {
+            kept.finished.push(held);
+        } else {
+            kept.hold(seq, held);
+        }
+    }
+
+    /// Whether this call is one more than a correct client has unfinished: references of so many are held already.
+    #[inline]
+    pub(super) fn is_crowded(&mut self, seq: Seq, window: usize) -> bool {
+        self.kept.is_some() && self.holds_too_many(seq, window)
+    }
+
+    #[cold]
+    fn holds_too_many(&mut self, seq: Seq, window: usize) -> bool {
+        let full = |state: &CellState| {
+            let calls = state.kept.as_ref().map(|kept| &kept.calls);
+            calls.is_some_and(|calls| calls.len() >= window && !calls.contains_key(&seq))
+        };
+        if full(self) {
+            self.part_finished();
+        }
+        full(self)
     }
 
     /// The bug that counts the references in answers again when these are sent again.
     #[cfg(farcall_canary)]
     pub(super) fn count_again(&self) {
-        let held = self.kept.iter().flat_map(|kept| kept.values().flatten());
+        let held = self.kept.iter().flat_map(|kept| kept.calls.values().flatten());
         held.filter_map(|held| held.downcast_ref::<Pins>()).for_each(Pins::count_again);
     }
 
@@ -218,19 +259,25 @@ impl CellState {
 
     #[cold]
     fn finished_references(&mut self) -> Vec<Held> {
-        let mut finished = Vec::new();
-        let Some(kept) = &mut self.kept else { return finished };
-        kept.retain(|seq, held| {
-            let keep = !self.session.is_finished(*seq);
-            if !keep {
-                finished.append(held);
-            }
-            keep
-        });
-        if kept.is_empty() {
+        self.part_finished();
+        let Some(kept) = &mut self.kept else { return Vec::new() };
+        let finished = std::mem::take(&mut kept.finished);
+        if kept.calls.is_empty() {
             self.kept = None;
         }
         finished
+    }
+
+    /// Parts what is held for calls that are finished from the rest.
+    fn part_finished(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        if !self.session.take_acknowledged() {
+            return;
+        }
+        let Kept { calls, finished } = &mut **kept;
+        let session = &self.session;
+        let over = calls.extract_if(.., |seq, _| session.is_finished(*seq));
+        finished.extend(over.flat_map(|(_, held)| held));
     }
 
     /// A handler's outcome; the connection's task must look at the send buffer after.
@@ -283,5 +330,76 @@ impl CancelSource for Cell {
                 flag
             }
         }
+    }
+}
+
+/// Arguments and answers of one call whose references are held: so many times no correct client has it run.
+const MOST_HELD: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::references::nobody;
+    use crate::limits::Limits;
+    use crate::protocol::server::ProcessBudget;
+
+    const WINDOW: usize = 4;
+
+    fn cell() -> Cell {
+        let (limits, budget) = (Arc::new(Limits::default()), Arc::new(ProcessBudget::default()));
+        let client = NodeId(uuid::Uuid::from_u128(2));
+        let session = ServerSession::new(SessionId(1), client, limits, budget);
+        Cell::new(session, Clock::new(), nobody())
+    }
+
+    fn held() -> (Held, Weak<()>) {
+        let held = Arc::new(());
+        let seen = Arc::downgrade(&held);
+        (Box::new(held), seen)
+    }
+
+    #[test]
+    fn references_are_held_for_as_many_calls_as_a_client_may_have_unfinished() {
+        let cell = cell();
+        let mut state = cell.lock();
+        let mut seen = Vec::new();
+        for seq in 1..=WINDOW as u64 {
+            assert!(!state.is_crowded(seq, WINDOW));
+            let (held, weak) = held();
+            state.keep(seq, held);
+            seen.push(weak);
+        }
+        assert!(state.is_crowded(5, WINDOW));
+        assert!(!state.is_crowded(4, WINDOW), "it comes again");
+        state.session.acknowledge(1, &vec![(2, 3)]).expect("correct");
+        assert!(!state.is_crowded(5, WINDOW));
+        let finished = state.take_finished().expect("there are some");
+        assert_eq!(finished.len(), 1);
+        drop(finished);
+        let alive: Vec<_> = seen.iter().map(|held| held.strong_count()).collect();
+        assert_eq!(alive, [1, 0, 1, 1]);
+        // What comes when its call is finished is not held any more.
+        state.keep(2, held().0);
+        assert_eq!(state.take_finished().map(|finished| finished.len()), Some(1));
+        state.session.acknowledge(5, &Vec::new()).expect("correct");
+        assert_eq!(state.take_finished().map(|finished| finished.len()), Some(3));
+        assert!(state.kept.is_none());
+    }
+
+    #[test]
+    fn a_call_that_runs_for_ever_anew_holds_its_latest_references() {
+        let cell = cell();
+        let mut state = cell.lock();
+        let seen: Vec<_> = (0..1000)
+            .map(|_| {
+                let (held, seen) = held();
+                state.keep(1, held);
+                drop(state.take_finished());
+                seen
+            })
+            .collect();
+        let alive = seen.iter().filter(|held| held.strong_count() > 0).count();
+        assert_eq!(alive, MOST_HELD);
+        assert_eq!(seen.last().map(Weak::strong_count), Some(1));
     }
 }

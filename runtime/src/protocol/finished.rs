@@ -14,11 +14,13 @@ pub(crate) struct Finished {
     floor: Seq,
     /// Ascending, neither empty nor adjacent, all above `floor`.
     above: VecDeque<(Seq, Seq)>,
+    /// Ranges were added since somebody asked.
+    grown: bool,
 }
 
 impl Default for Finished {
     fn default() -> Finished {
-        Finished { floor: 1, above: VecDeque::new() }
+        Finished { floor: 1, above: VecDeque::new(), grown: false }
     }
 }
 
@@ -44,6 +46,7 @@ impl Finished {
     #[inline]
     pub(crate) fn insert(&mut self, seq: Seq) {
         if seq == self.floor {
+            self.grown = true;
             self.floor += 1;
             self.absorb();
         } else if seq > self.floor {
@@ -54,6 +57,7 @@ impl Finished {
     /// Adds all numbers below `floor`.
     pub(crate) fn raise(&mut self, floor: Seq) {
         if floor > self.floor {
+            self.grown = true;
             self.floor = floor;
             while let Some(&(start, end)) = self.above.front() {
                 if start > floor {
@@ -71,6 +75,7 @@ impl Finished {
             self.raise(end);
             return;
         }
+        self.grown = true;
         // The ranges that touch the new one become part of it.
         let first = self.above.partition_point(|&(_, next)| next < start);
         let last = self.above.partition_point(|&(next, _)| next <= end);
@@ -88,6 +93,11 @@ impl Finished {
         if let Some((_, end)) = self.above.pop_front() {
             self.floor = end;
         }
+    }
+
+    /// Whether something was added since the last time.
+    pub(crate) fn take_grown(&mut self) -> bool {
+        std::mem::take(&mut self.grown)
     }
 
     /// How many ranges lie above the floor.

@@ -92,6 +92,7 @@ impl Desk {
         });
         state.session.hold_budget();
         self.holds = true;
+        let crowded = state.is_crowded(call.seq, self.server.limits.window);
         let CellState { session, handles, link, kept, .. } = &mut *state;
         let mut void;
         let out = match link {
@@ -106,6 +107,7 @@ impl Desk {
         let left = call.deadline_ms.map(|ms| ms.saturating_mul(1_000_000));
         let late = left.is_some_and(|left| wait.is_too_long(now, left));
         let target = match &found {
+            Ok(_) if crowded => Target::Refused { code: FailureCode::Busy, text: CROWDED },
             Ok((_, method)) => target(method, late),
             Err(refused) => Target::Refused { code: refused.code, text: &refused.text },
         };
@@ -150,7 +152,7 @@ impl Desk {
             && !cfg_canary!("arguments_go_before_their_call_has_ended")
         {
             let held = Box::new(passed.received.clone());
-            kept.get_or_insert_default().entry(call.seq).or_default().push(held);
+            kept.get_or_insert_default().hold(call.seq, held);
         }
         let replaced = handles.take_replaced();
         drop(state);
@@ -421,6 +423,7 @@ fn message(panic: &(dyn Any + Send)) -> &str {
 /// What the caller is told; the panic's own words may be secret and go to the log of the server.
 const PANICKED: &str = "its message is in the server's log";
 const ABORTED: &str = "its task was ended";
+const CROWDED: &str = "too many calls with references are unacknowledged";
 
 /// Capacity in bytes of the reply buffer that a connection keeps.
 const KEPT_CAPACITY: usize = 16 << 10;

@@ -7,8 +7,10 @@ use crate::protocol::finished::Finished;
 use crate::wire::frame::Ranges;
 
 /// What one peer has handed out to this node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Imports {
+    /// Objects that are held at most.
+    limit: usize,
     entries: BTreeMap<u64, Import>,
     /// What is to be given back, oldest first.
     releases: VecDeque<(u64, Ranges)>,
@@ -26,15 +28,32 @@ struct Import {
 }
 
 impl Imports {
-    /// A record came: the object is held once more, until [`unhold`](Self::unhold). False for one that must not come.
+    /// Nothing yet, and never more than `limit` objects.
+    pub(crate) fn new(limit: usize) -> Imports {
+        let (entries, releases) = (BTreeMap::new(), VecDeque::new());
+        Imports { limit, entries, releases, void: BTreeSet::new(), voided: VecDeque::new() }
+    }
+
+    /// A record came: the object is held once more, until [`unhold`](Self::unhold). False for one that must not come, or is
+    /// more than a correct peer passes.
     pub(crate) fn receive(&mut self, record: Record) -> bool {
-        if self.void.contains(&record) {
+        if self.void.contains(&record) || self.is_full(record) {
             return false;
         }
         let import = self.entries.entry(record.id).or_default();
         import.marks.insert(record.mark);
         import.held += 1;
         true
+    }
+
+    /// Whether a record is of one object too many, or leaves one gap too many among those of its object; or a peer passes on
+    /// and on, and hears nothing of what is given back.
+    fn is_full(&self, record: Record) -> bool {
+        self.releases.len() >= MOST_RELEASES
+            || match self.entries.get(&record.id) {
+                Some(import) => import.marks.gaps() >= MOST_GAPS,
+                None => self.entries.len() >= self.limit,
+            }
     }
 
     /// Somebody holds the object no more.
@@ -93,10 +112,14 @@ impl Imports {
 
     /// All of them are void: the session is gone.
     pub(crate) fn reset(&mut self) {
-        *self = Imports::default();
+        *self = Imports::new(self.limit);
     }
 }
 
 /// Records that never came and are remembered. One that comes when it is forgotten is of an object that may be gone, which
 /// its call is told.
 const MOST_VOID: usize = 4096;
+/// Objects that are given back, and of which the peer was not told yet.
+const MOST_RELEASES: usize = 1 << 16;
+/// Records of one object that were lost, while others came and it was held.
+const MOST_GAPS: usize = 1 << 16;

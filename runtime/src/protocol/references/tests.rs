@@ -13,8 +13,10 @@ fn later() -> Time {
 }
 
 fn exports() -> Exports<&'static str> {
-    Exports::new([1, 2], 3)
+    Exports::new([1, 2], LIMIT)
 }
+
+const LIMIT: usize = 3;
 
 /// What the importer gives back now.
 fn give_back(from: &mut Imports, to: &mut Exports<&'static str>) -> Vec<&'static str> {
@@ -24,7 +26,7 @@ fn give_back(from: &mut Imports, to: &mut Exports<&'static str>) -> Vec<&'static
 
 #[test]
 fn an_object_goes_with_the_last_record_and_the_last_holder() {
-    let (mut exports, mut imports) = (exports(), Imports::default());
+    let (mut exports, mut imports) = (exports(), Imports::new(LIMIT));
     let one = exports.pass(7, |_| "seven").expect("room");
     let two = exports.pass(7, |_| panic!("it is there")).expect("room");
     assert_eq!(two, Record { id: one.id, mark: 2 });
@@ -40,7 +42,7 @@ fn an_object_goes_with_the_last_record_and_the_last_holder() {
 
 #[test]
 fn what_is_given_back_before_its_call_has_ended_stays() {
-    let (mut exports, mut imports) = (exports(), Imports::default());
+    let (mut exports, mut imports) = (exports(), Imports::new(LIMIT));
     let record = exports.pass(7, |_| "seven").expect("room");
     imports.receive(record);
     imports.unhold(record.id);
@@ -50,7 +52,7 @@ fn what_is_given_back_before_its_call_has_ended_stays() {
 
 #[test]
 fn a_repeat_counts_once_and_a_repeated_release_too() {
-    let (mut exports, mut imports) = (exports(), Imports::default());
+    let (mut exports, mut imports) = (exports(), Imports::new(LIMIT));
     let first = exports.pass(7, |_| "seven").expect("room");
     imports.receive(first);
     imports.receive(first);
@@ -72,7 +74,7 @@ fn a_repeat_counts_once_and_a_repeated_release_too() {
 
 #[test]
 fn an_id_is_not_used_again() {
-    let (mut exports, mut imports) = (exports(), Imports::default());
+    let (mut exports, mut imports) = (exports(), Imports::new(LIMIT));
     let mut seen = BTreeSet::new();
     for _ in 0..1000 {
         let record = exports.pass(7, |_| "seven").expect("room");
@@ -87,7 +89,7 @@ fn an_id_is_not_used_again() {
 
 #[test]
 fn a_record_that_never_came_is_asked_about_and_then_refused() {
-    let (mut exports, mut imports) = (exports(), Imports::default());
+    let (mut exports, mut imports) = (exports(), Imports::new(LIMIT));
     let lost = exports.pass(7, |_| "seven").expect("room");
     assert_eq!(exports.ended(Time::ZERO, lost), None);
     assert_eq!(exports.doubts(Time::ZERO, 9), []);
@@ -100,7 +102,7 @@ fn a_record_that_never_came_is_asked_about_and_then_refused() {
 
 #[test]
 fn a_record_that_is_held_stays_when_it_is_asked_about() {
-    let (mut exports, mut imports) = (exports(), Imports::default());
+    let (mut exports, mut imports) = (exports(), Imports::new(LIMIT));
     let record = exports.pass(7, |_| "seven").expect("room");
     imports.receive(record);
     exports.ended(Time::ZERO, record);
@@ -200,4 +202,39 @@ fn an_id_tells_nothing_of_the_others() {
     assert!((31.0..33.0).contains(&each), "{each} bits of 64 differ, and half should");
     assert_ne!(all[..10], ids([1, 3])[..10], "the key decides");
     assert_ne!(all[..10], ids([2, 2])[..10], "both halves of it");
+}
+
+#[test]
+fn no_more_objects_are_held_than_the_limit_says() {
+    let mut imports = Imports::new(2);
+    let record = |id, mark| Record { id, mark };
+    assert!(imports.receive(record(1, 1)));
+    assert!(imports.receive(record(2, 1)));
+    assert!(!imports.receive(record(3, 1)), "one too many");
+    assert!(imports.receive(record(2, 2)), "it is there already");
+    assert_eq!(imports.len(), 2);
+    assert!(!imports.settle(record(3, 1)), "its exporter hears that it is not held");
+    imports.unhold(1);
+    assert!(imports.receive(record(4, 1)));
+    imports.reset();
+    assert!(imports.receive(record(1, 1)) && imports.receive(record(2, 1)));
+    assert!(!imports.receive(record(3, 2)));
+}
+
+#[test]
+fn a_peer_that_is_told_of_nothing_and_passes_on_is_refused() {
+    let mut imports = Imports::new(2);
+    let passed = (1..).take_while(|&id| {
+        let came = imports.receive(Record { id, mark: 1 });
+        if came {
+            imports.unhold(id);
+        }
+        came
+    });
+    let passed = passed.count();
+    assert_eq!(imports.releases(usize::MAX).len(), passed);
+    assert!(imports.receive(Record { id: 1, mark: 2 }));
+    // Each leaves a gap.
+    let marks = (2..).take_while(|mark| imports.receive(Record { id: 1, mark: 2 * mark }));
+    assert!(marks.count() > 1000);
 }

@@ -28,6 +28,11 @@ impl ServerSession {
         Ok(())
     }
 
+    /// Whether the client has said of more calls that they are finished, since the last time.
+    pub(crate) fn take_acknowledged(&mut self) -> bool {
+        self.finished.take_grown()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub(crate) fn next_timeout(&self) -> Time {
         match self.unacknowledged {
