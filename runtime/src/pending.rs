@@ -11,13 +11,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::blocking::{block_on, in_async_task};
 use crate::call::{Answer, Decoders, Direct, Target, with_buffer};
 use crate::descriptor::MethodDescriptor;
 use crate::dispatch::Status;
-use crate::driver::link::CallKey;
+use crate::driver::link::{CallKey, Extras};
+use crate::driver::references::received::Received;
 use crate::error::CallError;
 use crate::semantics::Execution;
 use crate::wire::payload;
@@ -129,9 +128,9 @@ impl<T, E> Pending<T, E> {
                     Some(self.finish_direct(answer))
                 }
                 &mut Way::Link(key) => with_buffer(|body| {
-                    let mut large = None;
-                    let answer = self.target.link().try_answer(key, body, &mut large)?;
-                    Some(self.finish(answer, body, large))
+                    let mut extras = Extras::default();
+                    let answer = self.target.link().try_answer(key, body, &mut extras)?;
+                    Some(self.finish(answer, body, extras))
                 }),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => {
@@ -270,12 +269,15 @@ impl<T, E> Pending<T, E> {
         &mut self,
         answer: Result<Status, CallError>,
         body: &[u8],
-        large: Option<Bytes>,
+        extras: Extras,
     ) -> Result<T, CallError<E>> {
         self.stage = Stage::Finished;
+        let Extras { large, received } = extras;
         match (answer, large) {
-            (Ok(status), Some(large)) => payload::lend(&large, || self.decode(status, &large)),
-            (Ok(status), None) => self.decode(status, body),
+            (Ok(status), Some(large)) => {
+                payload::lend(&large, || self.decode(status, &large, received))
+            }
+            (Ok(status), None) => self.decode(status, body, received),
             (Err(error), _) => Err(error.widen()),
         }
     }
@@ -285,24 +287,19 @@ impl<T, E> Pending<T, E> {
         self.stage = Stage::Finished;
         let answer = answer.map_err(CallError::widen)?;
         let Answer { status, body, received, .. } = &answer;
-        match received {
-            None => self.decoded(*status, body),
-            Some(received) => {
-                let received: Arc<dyn Incoming> = received.clone();
-                with_incoming(body, &received, || self.decoded(*status, body))
-            }
-        }
+        self.decode(*status, body, received.clone())
     }
 
     #[inline]
-    fn decode(&self, status: Status, body: &[u8]) -> Result<T, CallError<E>> {
-        if let Way::Link(key) = &self.way
-            && let Some(received) = self.target.link().take_received(*key)
-        {
-            let received: Arc<dyn Incoming> = received;
-            return with_incoming(body, &received, || self.decoded(status, body));
-        }
-        self.decoded(status, body)
+    fn decode(
+        &self,
+        status: Status,
+        body: &[u8],
+        received: Option<Arc<Received>>,
+    ) -> Result<T, CallError<E>> {
+        let Some(received) = received else { return self.decoded(status, body) };
+        let received: Arc<dyn Incoming> = received;
+        with_incoming(body, &received, || self.decoded(status, body))
     }
 
     #[inline]
@@ -322,7 +319,7 @@ impl<T, E> Pending<T, E> {
     }
 
     fn finish_one_way(&mut self) -> Result<T, CallError<E>> {
-        self.finish(Ok(Status::Ok), &[], None)
+        self.finish(Ok(Status::Ok), &[], Extras::default())
     }
 }
 
@@ -343,9 +340,9 @@ impl<T, E> Future for Pending<T, E> {
                     Poll::Ready(this.finish_direct(answer))
                 }
                 &mut Way::Link(key) => with_buffer(|body| {
-                    let mut large = None;
-                    let answer = this.target.link().poll_answer(key, cx, body, &mut large);
-                    answer.map(|answer| this.finish(answer, body, large))
+                    let mut extras = Extras::default();
+                    let answer = this.target.link().poll_answer(key, cx, body, &mut extras);
+                    answer.map(|answer| this.finish(answer, body, extras))
                 }),
                 #[cfg(feature = "sqlite")]
                 Way::Saved(waiting) => {

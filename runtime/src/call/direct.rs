@@ -73,7 +73,7 @@ impl Target {
     #[cold]
     fn at_home(&self, position: usize) -> Option<(Bound, &'static MethodDescriptor)> {
         // What came before is first.
-        if DEPTH.get() >= MOST_DEPTH || self.link.in_flight() > 0 {
+        if DEPTH.get() >= MOST_DEPTH || self.link.has_calls_ahead() {
             return None;
         }
         let bound = match self.hold() {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -16,7 +16,7 @@ use super::datagram::client::{End, Exchange};
 use super::ends::{closed, invalid, take_assembled};
 use super::entropy::Entropy;
 use super::input::{Got, Input};
-use super::link::{Link, Phase, State};
+use super::link::{Link, MutexState, Phase, State};
 use super::output::Output;
 use super::timer::Timer;
 use crate::address::Address;
@@ -400,8 +400,13 @@ impl<'a> Connection<'a> {
     fn poll_output(&mut self, cx: &mut Context<'_>, now: Time) -> Poll<io::Result<()>> {
         let mut taken = false;
         loop {
-            ready!(self.output.poll_write(cx, &mut self.stream, now))?;
+            let written = self.output.poll_write(cx, &mut self.stream, now)?;
             let mut state = self.link.lock();
+            if written.is_pending() {
+                // Calls can be started meanwhile: their deadlines are kept, though they cannot leave.
+                self.sleep(cx, now, state);
+                return Poll::Pending;
+            }
             state.scheduled = true;
             if state.killed {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
@@ -419,13 +424,7 @@ impl<'a> Connection<'a> {
                 }
                 self.yielded = false;
                 self.output.batch.shrink();
-                state.client.tick(now);
-                self.wanted = Some(state.client.next_timeout());
-                let idle = state.client.is_idle();
-                let waiting = if idle { std::mem::take(&mut state.idle) } else { Vec::new() };
-                state.sleep(cx);
-                state.leave_asleep();
-                waiting.into_iter().for_each(Waker::wake);
+                self.sleep(cx, now, state);
                 return Poll::Pending;
             }
             if taken {
@@ -447,6 +446,14 @@ impl<'a> Connection<'a> {
             client.drained(now, out);
             state.leave_with(&mut self.woken);
         }
+    }
+
+    /// Nothing can be written now: whoever brings something wakes the task.
+    fn sleep(&mut self, cx: &Context<'_>, now: Time, mut state: MutexState<'_>) {
+        state.client.tick(now);
+        self.wanted = Some(state.client.next_timeout());
+        state.sleep(cx);
+        state.leave_asleep();
     }
 
     /// Ready when the connection is of no use any more.

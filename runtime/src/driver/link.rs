@@ -16,6 +16,7 @@ use super::bundle::Share;
 use super::clock::Clock;
 use super::datagram::Sockets;
 use super::lock;
+use super::references::received::Received;
 use super::references::{Home, Partner};
 use crate::dispatch::Status;
 use crate::error::CallError;
@@ -28,12 +29,16 @@ use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
 use crate::wire::body::Body;
 use crate::wire::send_buffer::SendBuffer;
+use ahead::Unanswered;
 pub(super) use leave::MutexState;
 use passing::Passing;
 
+mod ahead;
 mod leave;
 mod member;
 mod passing;
+#[cfg(test)]
+mod tests;
 
 /// All calls of a node to one server.
 pub(crate) struct Link {
@@ -42,8 +47,6 @@ pub(crate) struct Link {
     clock: Clock,
     /// Who is at the other side, once references were passed.
     partner: OnceLock<Partner>,
-    /// References came with an answer.
-    has_received: AtomicBool,
     /// The calls are calls back.
     is_back: AtomicBool,
 }
@@ -76,6 +79,8 @@ pub(super) struct State {
     passing: Option<Box<Passing>>,
     /// Since when there is no session.
     lost: Option<Time>,
+    /// Of a link of a node to itself.
+    unanswered: Unanswered,
 }
 
 /// Whether the link goes on.
@@ -117,6 +122,15 @@ pub(crate) struct StartCall<'a> {
     pub(crate) waiter: Option<&'a Waker>,
 }
 
+/// What an answer has beside the bytes that are swapped.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// The bytes, instead, if they are many.
+    pub(crate) large: Option<Bytes>,
+    /// The references that came with them.
+    pub(crate) received: Option<Arc<Received>>,
+}
+
 /// Why a call was not taken. Nothing was sent.
 pub(crate) enum StartError {
     /// No room; wait with [`Link::poll_capacity`].
@@ -145,10 +159,10 @@ impl Link {
             back: None,
             passing: None,
             lost: None,
+            unanswered: Unanswered::None,
         };
-        let (partner, state) = (OnceLock::new(), Mutex::new(state));
-        let (has_received, is_back) = (AtomicBool::new(false), AtomicBool::new(false));
-        Link { state, limits, clock, partner, has_received, is_back }
+        let (partner, is_back) = (OnceLock::new(), AtomicBool::new(false));
+        Link { state: Mutex::new(state), limits, clock, partner, is_back }
     }
 
     /// Hands a call to the machine. `waiting` is the place of a caller that has waited for room; others do not
@@ -190,6 +204,7 @@ impl Link {
         if let Some(waiter) = call.waiter {
             client.wait(key, waiter.clone());
         }
+        state.started(key, call.oneway && self.leads_home());
         let io = state.schedule();
         drop(state);
         if let Some(io) = io {
@@ -221,23 +236,24 @@ impl Link {
         }
     }
 
-    /// The answer: how the method ended, with the bytes swapped into `body`, or in `large` if they are many.
+    /// The answer: how the method ended, with the bytes swapped into `body`, or in `extras` if they are many.
     #[inline]
     pub(crate) fn poll_answer(
         &self,
         key: CallKey,
         cx: &mut Context<'_>,
         body: &mut Vec<u8>,
-        large: &mut Option<Bytes>,
+        extras: &mut Extras,
     ) -> Poll<Result<Status, CallError>> {
-        let answer = lock(&self.state).client.take_or_wait(key.0, body, large, |old| match old {
+        let mut state = lock(&self.state);
+        let large = &mut extras.large;
+        let answer = state.client.take_or_wait(key.0, body, large, |old| match old {
             Some(old) if old.will_wake(cx.waker()) => None,
             _ => Some(cx.waker().clone()),
         });
-        match answer {
-            Some(answer) => Poll::Ready(answer.map(status)),
-            None => Poll::Pending,
-        }
+        let Some(answer) = answer else { return Poll::Pending };
+        extras.received = state.answered(key, answer.is_ok());
+        Poll::Ready(answer.map(status))
     }
 
     /// The answer, if it is there.
@@ -245,9 +261,12 @@ impl Link {
         &self,
         key: CallKey,
         body: &mut Vec<u8>,
-        large: &mut Option<Bytes>,
+        extras: &mut Extras,
     ) -> Option<Result<Status, CallError>> {
-        Some(lock(&self.state).client.take_shared(key.0, body, large)?.map(status))
+        let mut state = lock(&self.state);
+        let answer = state.client.take_shared(key.0, body, &mut extras.large)?;
+        extras.received = state.answered(key, answer.is_ok());
+        Some(answer.map(status))
     }
 
     /// Nobody wants the answer any more; the call is given up.
@@ -320,14 +339,18 @@ impl Link {
     pub(crate) async fn idle(&self) {
         std::future::poll_fn(|cx| {
             let mut state = lock(&self.state);
-            let idle = state.client.is_idle() && state.out.is_empty() && state.settled;
-            if state.phase == Phase::Closed || idle {
+            if state.phase == Phase::Closed || state.is_idle() {
                 return Poll::Ready(());
             }
             add_waker(&mut state.idle, cx);
             Poll::Pending
         })
         .await;
+    }
+
+    /// Whether no call is in flight and nothing is to be sent.
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.state).is_idle()
     }
 
     /// Calls that are not finished.

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use super::{Pending, Stage, Way};
 use crate::blocking::{block_on, in_async_task};
 use crate::dispatch::Status;
+use crate::driver::link::Extras;
 use crate::error::CallError;
 use crate::private::MethodFailure;
 use crate::semantics::Execution;
@@ -68,9 +69,11 @@ impl<T, E> Pending<T, E> {
     /// What the caller is told of a saved call that has ended.
     pub(super) fn end(&mut self, ended: &Ended) -> Result<T, CallError<E>> {
         match ended {
-            Ended::Ok(body) => self.finish(Ok(Status::Ok), body, None),
-            Ended::MethodError(body) => self.finish(Ok(Status::MethodError), body, None),
-            Ended::Failed(error) => self.finish(Err(error.clone()), &[], None),
+            Ended::Ok(body) => self.finish(Ok(Status::Ok), body, Extras::default()),
+            Ended::MethodError(body) => {
+                self.finish(Ok(Status::MethodError), body, Extras::default())
+            }
+            Ended::Failed(error) => self.finish(Err(error.clone()), &[], Extras::default()),
         }
     }
 

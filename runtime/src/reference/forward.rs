@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use crate::call::{Remote, Target};
 use crate::context;
 use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
-use crate::driver::link::{CallKey, StartCall, StartError, Waiting};
+use crate::driver::link::{CallKey, Extras, StartCall, StartError, Waiting};
 use crate::driver::references::Home;
 use crate::driver::references::object::Exported;
 use crate::error::{CallError, FailureCode};
@@ -80,14 +80,14 @@ async fn forward(target: Arc<Target>, position: usize, arguments: Arguments) -> 
         return Reply { status: Status::Ok, body, shared: None, held: None };
     }
     let mut pending = Pending { target: &target, key: Some(key) };
-    let (mut answer, mut large) = (body, None);
-    let status = poll_fn(|cx| target.link().poll_answer(key, cx, &mut answer, &mut large)).await;
+    let (mut answer, mut extras) = (body, Extras::default());
+    let status = poll_fn(|cx| target.link().poll_answer(key, cx, &mut answer, &mut extras)).await;
     pending.key = None;
-    if target.link().take_received(key).is_some() {
+    if extras.received.is_some() {
         let text = "references are not passed on through a third node";
         return Reply::failed(FailureCode::ReplyNotEncoded, &text, answer);
     }
-    if let Some(large) = large {
+    if let Some(large) = extras.large {
         answer = large.into();
     }
     match status {

@@ -244,8 +244,7 @@ impl<'a> Exchange<'a> {
         }
         self.yielded = false;
         let wanted = if blocked { now + FULL_PAUSE } else { self.end.next_timeout(&state.client) };
-        let idle = state.client.is_idle() && state.out.is_empty() && state.settled;
-        let waiting = if idle { std::mem::take(&mut state.idle) } else { Vec::new() };
+        let waiting = state.take_idle();
         state.sleep(cx);
         state.leave_with(&mut self.woken);
         waiting.into_iter().for_each(Waker::wake);

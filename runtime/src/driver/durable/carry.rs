@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::{in_store, reason};
 use crate::descriptor::Descriptor;
 use crate::dispatch::{Interface, Status};
-use crate::driver::link::{Link, StartCall, StartError, Waiting};
+use crate::driver::link::{Extras, Link, StartCall, StartError, Waiting};
 use crate::driver::lock;
 use crate::error::{CallError, FailureCode};
 use crate::id::{Handle, Seq};
@@ -419,9 +419,9 @@ async fn exchange(
             }
         }
     };
-    let (mut body, mut large) = (Vec::new(), None);
-    let status = poll_fn(|cx| link.poll_answer(key, cx, &mut body, &mut large)).await?;
-    Ok((status, large.map_or(body, Vec::from)))
+    let (mut body, mut extras) = (Vec::new(), Extras::default());
+    let status = poll_fn(|cx| link.poll_answer(key, cx, &mut body, &mut extras)).await?;
+    Ok((status, extras.large.map_or(body, Vec::from)))
 }
 
 /// A place among those who wait for room, given back with it.

@@ -46,11 +46,13 @@ impl MutexState<'_> {
         kept.drain(..).for_each(Waker::wake);
     }
 
-    /// As [`leave`](Self::leave), by the task itself, which need not be woken.
+    /// As [`leave`](Self::leave), by the task itself, which need not be woken; who waits for the end of all calls is, if
+    /// this is it.
     #[inline]
     pub(in crate::driver) fn leave_asleep(mut self) {
         let finished = self.take_finished();
-        if self.0.client.woken().is_empty() {
+        let idle = self.0.take_idle();
+        if self.0.client.woken().is_empty() && idle.is_empty() {
             drop(self);
             drop(finished);
             return;
@@ -58,7 +60,7 @@ impl MutexState<'_> {
         let woken = std::mem::take(self.0.client.woken());
         drop(self);
         drop(finished);
-        woken.into_iter().for_each(Waker::wake);
+        woken.into_iter().chain(idle).for_each(Waker::wake);
     }
 
     /// Unlocks first; wakes then the callers that the machine named, and the task if there is something for it.
@@ -74,6 +76,20 @@ impl MutexState<'_> {
 }
 
 impl State {
+    /// Whether no call is in flight and nothing is to be sent, nor on its way in a datagram.
+    pub(super) fn is_idle(&self) -> bool {
+        self.client.is_idle() && self.out.is_empty() && self.settled
+    }
+
+    /// Who waits until the link is idle, if it is.
+    #[inline]
+    pub(in crate::driver) fn take_idle(&mut self) -> Vec<Waker> {
+        if self.idle.is_empty() || !self.is_idle() {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.idle)
+    }
+
     /// The connection's task, if there is something for it and it was not woken yet.
     #[inline]
     pub(super) fn schedule(&mut self) -> Option<Waker> {

@@ -24,8 +24,14 @@ pub(super) struct Passing {
     pinned: Vec<(Key, Pins)>,
     /// Those that came with answers that nobody has taken yet.
     received: Vec<(Key, Arc<Received>)>,
-    /// Dropped when nothing is locked.
-    finished: Vec<Pins>,
+}
+
+/// What is of no use any more. With it may go the user's objects, and the node: it is dropped when nothing is locked.
+#[derive(Default)]
+pub(super) struct Finished {
+    pins: Vec<Pins>,
+    received: Vec<Arc<Received>>,
+    home: Option<Arc<dyn Home>>,
 }
 
 impl Link {
@@ -48,6 +54,11 @@ impl Link {
         self.belong(home);
     }
 
+    /// Whether the link is of a node to itself.
+    pub(super) fn leads_home(&self) -> bool {
+        matches!(self.partner.get(), Some(Partner::Local))
+    }
+
     /// Whether calls fail at once when there is no room: who waits may be whom they wait for.
     pub(super) fn is_back(&self) -> bool {
         self.is_back.load(Ordering::Relaxed)
@@ -58,25 +69,22 @@ impl Link {
         if let Some(partner) = self.partner.get() {
             return Some(partner.clone());
         }
+        let (home, link) = lock(&self.state).home.clone()?;
+        // Not under the lock: with the last of the node's handles goes the node, which closes its links.
+        let (home, link) = (home.upgrade()?, link.upgrade()?);
         let state = lock(&self.state);
-        self.partner_of(&state)
+        Some(self.partner_of(&state, &home, &link))
     }
 
-    fn partner_of(&self, state: &State) -> Option<Partner> {
-        if let Some(partner) = self.partner.get() {
-            return Some(partner.clone());
-        }
-        let (home, link) = state.home.as_ref()?;
-        let (home, link) = (home.upgrade()?, link.upgrade()?);
-        let address = state.client.peer().into();
+    fn partner_of(&self, state: &State, home: &Arc<dyn Home>, link: &Arc<Link>) -> Partner {
         let partner = self.partner.get_or_init(|| {
-            let peer = Peer::dialled(&link, &home, address);
+            let peer = Peer::dialled(link, home, state.client.peer().into());
             if let Some((_, session)) = state.client.session() {
                 peer.in_session(session);
             }
             Partner::Peer(peer)
         });
-        Some(partner.clone())
+        partner.clone()
     }
 
     /// The peer, if references were passed.
@@ -92,18 +100,6 @@ impl Link {
         let mut state = self.lock();
         state.0.passing.get_or_insert_default().pinned.push((key.0, pins));
         state.leave();
-    }
-
-    /// The references that came with an answer.
-    #[inline]
-    pub(crate) fn take_received(&self, key: CallKey) -> Option<Arc<Received>> {
-        if !self.has_received.load(Ordering::Relaxed) {
-            return None;
-        }
-        let mut state = lock(&self.state);
-        let received = &mut state.passing.as_mut()?.received;
-        let index = received.iter().position(|(of, _)| *of == key.0)?;
-        Some(received.swap_remove(index).1)
     }
 
     /// A handle for an object that is called by a reference.
@@ -135,7 +131,8 @@ impl Link {
 impl MutexState<'_> {
     /// Hands on what came for others, and gives up what finished calls held.
     #[cold]
-    pub(super) fn pass_on(&mut self) {
+    pub(super) fn pass_on(&mut self) -> Finished {
+        let mut finished = Finished::default();
         let state = &mut *self.0;
         let arrivals = state.client.take_arrivals();
         if !arrivals.is_empty() {
@@ -143,40 +140,41 @@ impl MutexState<'_> {
             let ends = home.and_then(|(home, link)| Some((home.upgrade()?, link.upgrade()?)));
             if let Some((home, link)) = ends {
                 arrivals.into_iter().for_each(|arrival| arrive(state, &home, &link, arrival));
+                finished.home = Some(home);
             }
         }
-        let State { client, passing: Some(passing), .. } = state else { return };
-        let Passing { pinned, received, finished } = &mut **passing;
+        let State { client, passing: Some(passing), .. } = state else { return finished };
+        let Passing { pinned, received } = &mut **passing;
         let mut index = 0;
         while index < pinned.len() {
             if client.is_unfinished(pinned[index].0) && !cfg_canary!("pins_end_when_the_call_left")
             {
                 index += 1;
             } else {
-                finished.push(pinned.swap_remove(index).1);
+                finished.pins.push(pinned.swap_remove(index).1);
             }
         }
-        received.retain(|(key, _)| client.is_known_call(*key));
+        let unknown = received.extract_if(.., |(key, _)| !client.is_known_call(*key));
+        finished.received.extend(unknown.map(|(_, received)| received));
+        finished
     }
 
-    /// What finished calls held, to be dropped under no lock.
+    /// What is of no use any more, to be dropped under no lock.
     #[inline]
-    pub(super) fn take_finished(&mut self) -> Option<Vec<Pins>> {
+    pub(super) fn take_finished(&mut self) -> Option<Finished> {
         if self.0.passing.is_none() && !self.0.client.has_arrivals() {
             return None;
         }
-        self.pass_on();
-        self.0.passing.as_mut().map(|passing| std::mem::take(&mut passing.finished))
+        Some(self.pass_on())
     }
 }
 
 fn arrive(state: &mut State, home: &Arc<dyn Home>, link: &Arc<Link>, arrival: Arrival) {
     match arrival {
         Arrival::References { key, entries } => {
-            let Some(partner) = link.partner_of(state) else { return };
+            let partner = link.partner_of(state, home, link);
             // The machine has looked whether it can be read.
             if let Ok(received) = Received::new(home.clone(), &partner, &entries) {
-                link.has_received.store(true, Ordering::Relaxed);
                 let passing = state.passing.get_or_insert_default();
                 passing.received.push((key, Arc::new(received)));
             }
@@ -208,7 +206,7 @@ fn open_back(state: &mut State, home: &Arc<dyn Home>, link: &Arc<Link>, number: 
     if let Some(before) = state.back.replace(channel) {
         before.lose();
     }
-    let Some(Partner::Peer(peer)) = link.partner_of(state) else { return };
+    let Partner::Peer(peer) = link.partner_of(state, home, link) else { return };
     let Some(runtime) = home.runtime() else { return };
     let server = home.server();
     server.sweep(&runtime);
@@ -218,6 +216,15 @@ fn open_back(state: &mut State, home: &Arc<dyn Home>, link: &Arc<Link>, number: 
 }
 
 impl State {
+    /// The references that came with an answer; to be taken under the lock under which the answer is, since those of a call
+    /// that nobody knows are dropped.
+    #[inline]
+    pub(super) fn take_received(&mut self, key: CallKey) -> Option<Arc<Received>> {
+        let received = &mut self.passing.as_mut()?.received;
+        let index = received.iter().position(|(of, _)| *of == key.0)?;
+        Some(received.swap_remove(index).1)
+    }
+
     /// The link is lost, and with it the stream of calls back.
     pub(in crate::driver) fn lose_back(&mut self, now: Time) {
         self.lost.get_or_insert(now);
