@@ -270,8 +270,8 @@ impl Node {
             let _ = tokio::time::timeout(grace, idle).await;
         };
         let serving = self.inner.server.shutdown(grace);
-        let (handlers, ()) = both(serving, leaving).await;
-        let calls = links.iter().map(|link| link.in_flight()).sum();
+        let ((handlers, calls_back), ()) = both(serving, leaving).await;
+        let calls = calls_back + links.iter().map(|link| link.in_flight()).sum::<usize>();
         #[cfg(feature = "sqlite")]
         self.flush_journal().await;
         self.inner.close();

@@ -164,6 +164,11 @@ impl Peer {
             Way::Dialled(link) => return link.upgrade(),
             Way::Accepted { cell, link } => (cell, link),
         };
+        if let Some(link) = &*lock(place) {
+            return Some(link.clone());
+        }
+        // Not under the lock: with the last of the session or of the node goes the peer, which takes its link from there.
+        let (session, home) = (cell.upgrade()?, self.home()?);
         let mut place = lock(place);
         if let Some(link) = &*place {
             return Some(link.clone());
@@ -171,10 +176,9 @@ impl Peer {
         if self.lock().closed {
             return None;
         }
-        let home = self.home()?;
         let runtime = home.runtime()?;
         let server = home.server();
-        let peer = cell.upgrade()?.partner()?.clone();
+        let peer = session.partner()?.clone();
         let config = ClientConfig {
             node: home.id(),
             peer: format!("the client at {}", self.address).into(),
@@ -385,6 +389,24 @@ impl Peer {
     pub(super) fn leave(&self, held: Option<Box<dyn Any + Send>>) {
         self.lock().held.extend(held);
         self.changed.notify_one();
+    }
+
+    /// Whether no call back is in flight, nor to be sent.
+    pub(super) fn is_idle(&self) -> bool {
+        self.back().is_none_or(|link| link.is_idle())
+    }
+
+    /// Calls back that are not finished.
+    pub(super) fn in_flight(&self) -> usize {
+        self.back().map_or(0, |link| link.in_flight())
+    }
+
+    /// The link for calls back, if there is one.
+    fn back(&self) -> Option<Arc<Link>> {
+        match &self.way {
+            Way::Accepted { link, .. } => lock(link).clone(),
+            Way::Dialled(_) => None,
+        }
     }
 
     /// As [`close`](Self::close), by a crash.

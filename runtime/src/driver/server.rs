@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
@@ -80,6 +81,11 @@ struct Tasks {
     wakers: BTreeMap<u64, Option<Waker>>,
     closing: bool,
 }
+
+/// Sessions that are over. With them may go objects, whose `Drop` is the user's code, and may panic: they are dropped under
+/// no lock.
+#[derive(Default)]
+pub(super) struct Expired(Vec<Arc<Cell>>);
 
 impl Server {
     /// A server that listens nowhere yet.
@@ -193,22 +199,26 @@ impl Server {
         sockets.iter().for_each(|socket| socket.add(parts));
     }
 
-    /// Begins nothing new, lets what runs end and be answered, for at most `grace`; then ends every connection.
-    /// Returns how many handlers were still running.
-    pub(crate) async fn shutdown(&self, grace: Duration) -> usize {
+    /// Begins nothing new, lets what runs end and be answered, and calls back as well, for at most `grace`; then ends every
+    /// connection. Returns how many handlers were still running, and how many calls back.
+    pub(crate) async fn shutdown(&self, grace: Duration) -> (usize, usize) {
         self.draining.store(true, Ordering::Release);
         self.changed.notify_waiters();
         let sessions: Vec<_> = lock(&self.sessions).iter().cloned().collect();
         sessions.iter().for_each(|session| session.drain());
         let drained = async {
             // Handlers may outlive their sessions: a client that closes leaves its oneway calls behind.
-            while self.running() > 0 || !sessions.iter().all(|session| session.is_drained()) {
+            while self.running() > 0
+                || !sessions.iter().all(|session| session.is_drained())
+                || !self.peers().iter().all(|peer| peer.is_idle())
+            {
                 // Polled, since it happens once in a server's life, and what ends a call need not know of it.
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         };
         let _ = tokio::time::timeout(grace, drained).await;
         let running = self.running();
+        let calls_back = self.peers().iter().map(|peer| peer.in_flight()).sum();
         self.close();
         let closed = async {
             // A socket for datagrams closes after its links, and its port is free again only then.
@@ -218,18 +228,19 @@ impl Server {
             }
         };
         let _ = tokio::time::timeout(grace.max(LEAST_CLOSING), closed).await;
-        running
+        (running, calls_back)
     }
 
     /// Makes room for a new session: those go that have neither a link nor a record. Looks once a second at most, since
     /// a look takes longer than the HELLO that asks for it.
-    pub(super) fn relieve(&self, sessions: &mut Sessions<Arc<Cell>>) {
+    pub(super) fn relieve(&self, sessions: &mut Sessions<Arc<Cell>>) -> Expired {
         let now = self.clock.now();
         let mut last = lock(&self.relieved);
-        if last.is_none_or(|last| last + RELIEF_PAUSE <= now) {
-            *last = Some(now);
-            sessions.expire(|session| expires(session, session.is_unused()));
+        if last.is_some_and(|last| now < last + RELIEF_PAUSE) {
+            return Expired::default();
         }
+        *last = Some(now);
+        Expired(sessions.expire(|session| session.is_unused()))
     }
 
     /// Ends every connection after what is to be sent.
@@ -384,16 +395,23 @@ async fn sweep(server: Weak<Server>) {
         tokio::time::sleep(pause).await;
         let Some(alive) = server.upgrade() else { return };
         let now = alive.clock.now();
-        lock(&alive.sessions).expire(|session| expires(session, session.is_expired(now)));
+        let expired = lock(&alive.sessions).expire(|session| session.is_expired(now));
+        drop(Expired(expired));
     }
 }
 
-/// Ends the references of a session that is over.
-fn expires(session: &Arc<Cell>, over: bool) -> bool {
-    if over {
-        session.over();
+impl Drop for Expired {
+    fn drop(&mut self) {
+        for session in self.0.drain(..) {
+            let dropped = catch_unwind(AssertUnwindSafe(|| {
+                session.over();
+                drop(session);
+            }));
+            if dropped.is_err() {
+                tracing::error!("an object panicked when it was dropped with a session");
+            }
+        }
     }
-    over
 }
 
 /// Calls back in flight or unacknowledged, in one session.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use crate::driver::input::Input;
 use crate::driver::lock;
 use crate::driver::references::Partner;
-use crate::driver::server::Server;
+use crate::driver::server::{Expired, Server};
 use crate::driver::session::{Cell, Inside, LinkOut};
 use crate::id::SessionId;
 use crate::protocol::client::Violation;
@@ -78,6 +78,8 @@ pub(in crate::driver) fn welcome<T>(
     }
     let limits = &server.limits;
     let fresh = SessionId(server.entropy.next());
+    // Dropped last, when nothing is locked.
+    let mut _relieved = Expired::default();
     let mut sessions = lock(&server.sessions);
     let datagrams = kind == Kind::Datagrams;
     let belongs = |cell: &Arc<Cell>| cell.client == hello.client && cell.datagrams == datagrams;
@@ -88,7 +90,7 @@ pub(in crate::driver) fn welcome<T>(
         Arc::new(Cell::new(session, server.clock, server.weak_home()))
     };
     if sessions.len() >= limits.sessions {
-        server.relieve(&mut sessions);
+        _relieved = server.relieve(&mut sessions);
     }
     let welcomed = sessions
         .welcome(hello, fresh, limits, belongs, make)

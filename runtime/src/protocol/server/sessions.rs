@@ -94,9 +94,10 @@ impl<S: Clone> Sessions<S> {
         }
     }
 
-    /// Drops the sessions for which `expired` says so.
-    pub(crate) fn expire(&mut self, mut expired: impl FnMut(&S) -> bool) {
-        self.sessions.retain(|_, session| !expired(session));
+    /// Takes out the sessions for which `expired` says so.
+    pub(crate) fn expire(&mut self, mut expired: impl FnMut(&S) -> bool) -> Vec<S> {
+        let gone = self.sessions.extract_if(.., |_, session| expired(session));
+        gone.map(|(_, session)| session).collect()
     }
 
     /// Drops one session.
