@@ -48,7 +48,8 @@ pub struct Limits {
     pub names: usize,
     /// Objects that one session has looked up. 4,096.
     pub handles: usize,
-    /// Objects without a name that are passed by reference to one peer and held there. 65,536; passing more is an error.
+    /// Objects without a name that are passed by reference to one peer and held there. 65,536; passing more is an error. As
+    /// many of one peer's are held here; references to more cannot be called.
     pub exports: usize,
     /// Members of a group. 1,024: each is a call of its own, and each answer comes to the one who called.
     pub members: usize,

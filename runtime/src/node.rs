@@ -253,9 +253,9 @@ impl Node {
         Err(CallError::NoStore)
     }
 
-    /// Ends the node in good order: nothing new begins, what runs is answered, detached and oneway calls leave; after
-    /// `grace`, or earlier when all is done, every connection is closed. Calls that come meanwhile are refused as not
-    /// executed.
+    /// Ends the node in good order: nothing new begins, what runs is answered, calls back as well, detached and oneway
+    /// calls leave; after `grace`, or earlier when all is done, every connection is closed. Calls that come meanwhile are
+    /// refused as not executed.
     ///
     /// # Errors
     /// [`Unfinished`] if the grace was over before all was done.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use farcall::blocking::ShutdownError;
 use farcall::{CallError, Execution, Listening, MethodError, Node, Proxy as _, remote};
+use farcall_tests::service::{Log, WorkProxy, Worker, order};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -392,5 +393,21 @@ async fn connections_that_look_again_before_they_sleep_answer_over_both_transpor
             alice.deposit(1).await.expect("answered");
         }
         caller.shutdown(Duration::from_secs(5)).await.expect("nothing is under way");
+    }
+}
+
+/// Found by reading: a call at home that was awaited ran before one without an answer that was made earlier.
+#[tokio::test]
+async fn at_home_an_awaited_call_is_behind_a_oneway_call() {
+    let (node, log) = (Node::builder().build(), Log::new());
+    node.registry().bind("work", Worker::new(&log)).expect("a free name");
+    let work: WorkProxy = node.own("work").expect("a runtime");
+    // The node's link to itself is up from here on.
+    let first = work.at_most_once(order(1)).start().await.expect("it is sent");
+    first.await.expect("answered");
+    for id in 2..5 {
+        work.note(id).await.expect("it is sent");
+        work.at_most_once(order(10 + id)).await.expect("answered");
+        assert_eq!(log.runs(id), 1, "the one that was made before");
     }
 }
