@@ -21,6 +21,11 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
+/// So long after now, or so late that it makes no difference.
+pub(super) fn after(delay: Duration) -> Instant {
+    now() + delay.min(LONGEST)
+}
+
 /// What the writer is told by all others.
 pub(super) struct Queues {
     state: Mutex<State>,
@@ -33,6 +38,8 @@ struct State {
     later: VecDeque<Box<dyn Work<Sqlite>>>,
     /// Until when the first of these can wait.
     due: Option<Instant>,
+    /// What was due went before a turn of the program: now that turn is next.
+    turn_is_next: bool,
     bounds: Bounds,
     status: Status,
 }
@@ -87,6 +94,7 @@ impl Queues {
             queue: VecDeque::new(),
             later: VecDeque::new(),
             due: None,
+            turn_is_next: false,
             bounds,
             status: Status::Open,
         };
@@ -125,7 +133,7 @@ impl Queues {
             None => {
                 state.later.push_back(Box::new(Caught(work)));
                 if state.due.is_none() {
-                    state.due = Some(now() + state.bounds.settle_delay);
+                    state.due = Some(after(state.bounds.settle_delay));
                     drop(state);
                     self.changed.notify_one();
                 }
@@ -211,9 +219,12 @@ impl State {
     /// pile up behind them.
     fn take(&mut self, batch: &mut VecDeque<Box<dyn Work<Sqlite>>>) {
         let most = self.bounds.batch_calls;
-        if batch.is_empty()
-            && self.queue.front().is_some_and(|queued| queued.company == Company::None)
-        {
+        let turn = batch.is_empty()
+            && self.queue.front().is_some_and(|queued| queued.company == Company::None);
+        // Turns one behind another do not hold up what has waited long enough, nor that them.
+        let first = turn && (self.turn_is_next || !self.later_is_due());
+        self.turn_is_next = turn && !first;
+        if first {
             batch.extend(self.queue.pop_front().map(|queued| queued.work));
             return;
         }
@@ -235,7 +246,7 @@ pub(super) fn run(queues: &Arc<Queues>, mut database: Sqlite, lock: File) {
     let mut writer =
         Writer { queues: queues.clone(), batch: VecDeque::new(), status: Status::Closed };
     while let Some(bounds) = queues.next(&mut writer.batch) {
-        let until = now() + bounds.batch_time;
+        let until = after(bounds.batch_time);
         let may_start = |started| started == 0 || now() < until;
         if batch::run(&mut database, &mut writer.batch, may_start) == After::Poisoned {
             writer.status = Status::Poisoned;
@@ -286,3 +297,6 @@ fn text(panic: &(dyn Any + Send)) -> String {
         _ => "with something that is no text".to_owned(),
     }
 }
+
+/// Ten years: what is waited for in vain is waited for as long.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);

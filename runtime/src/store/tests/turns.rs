@@ -1,6 +1,7 @@
 //! Transactions of the program.
 
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::*;
@@ -221,4 +222,50 @@ fn a_task_that_moves_from_thread_to_thread_can_have_a_transaction() {
     });
     block_on(task).unwrap();
     assert_eq!(cents(&store, "bob"), 1);
+}
+
+#[test]
+fn turns_and_what_is_due_go_one_after_the_other() {
+    let folder = Folder::new();
+    let store = folder.bank();
+    let limits = Limits { settle_delay: Duration::ZERO, batch_calls: 1, ..Limits::default() };
+    store.configure(&limits);
+    let first = hold(&store);
+    let (done, due) = std::sync::mpsc::channel();
+    for _ in 0..3 {
+        let done = done.clone();
+        let tell = move |_| done.send(()).expect("the test hears it");
+        let work = Task::new(|_: &mut Sqlite| Ok(()), tell);
+        store.submit_later(Box::new(work));
+    }
+    block_on(async {
+        let mut turns = [Box::pin(store.transaction()), Box::pin(store.transaction())];
+        for turn in &mut turns {
+            let waits = std::future::poll_fn(|cx| Poll::Ready(turn.as_mut().poll(cx).is_pending()));
+            assert!(waits.await, "the first has the database");
+        }
+        drop(first);
+        for turn in turns {
+            let tx = turn.await.unwrap();
+            assert_eq!(due.try_iter().count(), 1, "one was due before this turn, the others wait");
+            drop(tx);
+        }
+    });
+    due.recv().unwrap();
+}
+
+#[test]
+fn limits_without_an_end_are_no_limits() {
+    let folder = Folder::new();
+    let store = folder.bank();
+    let (settle_delay, batch_time, handler_timeout) = (Duration::MAX, Duration::MAX, Duration::MAX);
+    store.configure(&Limits { settle_delay, batch_time, handler_timeout, ..Limits::default() });
+    let (done, due) = std::sync::mpsc::channel();
+    let tell = move |_| done.send(()).expect("the test hears it");
+    store.submit_later(Box::new(Task::new(|_: &mut Sqlite| Ok(()), tell)));
+    let tx = hold(&store);
+    tx.execute(DEPOSIT, ["bob"]).unwrap();
+    block_on(tx.commit()).unwrap();
+    assert_eq!(cents(&store, "bob"), 1);
+    due.recv().unwrap();
 }
