@@ -87,7 +87,7 @@ pub enum StoreError {
     /// The store is closed.
     #[error("the store is closed")]
     Closed,
-    /// The store was opened 16,777,215 times, which is as often as its calls can be told apart.
+    /// The store was opened 8,388,607 times, which is as often as its calls can be told apart.
     #[error("the store was opened as often as it can be: use a new one")]
     Exhausted,
     /// The file system failed.

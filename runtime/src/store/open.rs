@@ -55,8 +55,12 @@ pub(super) fn open(path: &Path, steps: &[&str]) -> Result<Open, StoreError> {
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let Some(name) = path.file_name() else { return Err(error) };
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            // A link to what is not there yet; of links that lead in a circle the first step says so.
+            if let Ok(target) = fs::read_link(path) {
+                return resolve(&folder.unwrap_or(Path::new(".")).join(target));
+            }
+            let Some(name) = path.file_name() else { return Err(error) };
             Ok(fs::canonicalize(folder.unwrap_or(Path::new(".")))?.join(name))
         }
         found => found,

@@ -94,6 +94,20 @@ fn a_link_to_a_store_is_the_same_store() {
     assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_store_that_is_made_through_it_is_the_same_store() {
+    let folder = Folder::new();
+    let (link, further) = (folder.0.join("link.db"), folder.0.join("further.db"));
+    std::os::unix::fs::symlink("link.db", &further).expect("the folder takes links");
+    std::os::unix::fs::symlink(folder.file(), &link).expect("the folder takes links");
+    let _store = SqliteStore::open(&further).expect("nobody has it");
+    for path in [&further, &link, &folder.file()] {
+        let second = SqliteStore::open(path);
+        assert!(matches!(second, Err(StoreError::Locked { .. })), "{second:?}");
+    }
+}
+
 /// The other process is this test, started once more.
 #[test]
 fn a_store_that_another_process_has_open_is_locked() {
