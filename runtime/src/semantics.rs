@@ -8,7 +8,8 @@ use std::fmt;
 /// Declared per trait and per method: `#[remote(semantics = "at_most_once")]`, which is the
 /// default. Ordered from the weakest to the strongest promise; a server that promises less than its
 /// client expects is refused with
-/// [`CallError::NoSuchMethod`](crate::CallError::NoSuchMethod).
+/// [`CallError::NoSuchMethod`](crate::CallError::NoSuchMethod). So is one that promises exactly once
+/// where its client expects less, since such calls are made in another way.
 ///
 /// How often the method runs, and what the caller is told: the result, or an error with this
 /// [`Execution`]:

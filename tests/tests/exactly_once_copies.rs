@@ -136,6 +136,19 @@ async fn a_server_that_promises_less_never_runs_the_call() {
 }
 
 #[tokio::test]
+async fn a_client_that_expects_less_is_not_understood_and_told_so() {
+    let folder = Folder::new("copies");
+    let server = Server::start(&folder.file("server.db"), TCP).await;
+    let node = client(&folder.file("client.db"));
+    let ledger: weaker::LedgerProxy = node.proxy(server.url()).expect("an address");
+    assert_eq!(within("the answer", ledger.count()).await.expect("as it expects"), 0);
+    let error = within("the end", ledger.note(1, How::Well)).await.expect_err("exactly once");
+    assert!(matches!(error, CallError::NoSuchMethod(_)), "{error:?}");
+    assert_eq!(error.execution(), Execution::NotExecuted);
+    assert_eq!(server.notes(), []);
+}
+
+#[tokio::test]
 async fn an_object_that_is_not_bound_yet_is_waited_for() {
     let folder = Folder::new("copies");
     let server = Server::start(&folder.file("server.db"), TCP).await;

@@ -165,6 +165,10 @@ impl Target {
         {
             None => Err(Verdict::Unknown),
             Some(method) if method.semantics < semantics => Err(Verdict::Weaker),
+            // Arguments and results of such calls are others: a client that expects less would not understand them.
+            Some(method) if is_exactly_once(method.semantics) && !is_exactly_once(semantics) => {
+                Err(Verdict::Weaker)
+            }
             Some(method) => Ok(method),
         };
         let methods = expected.iter().map(find).collect();
@@ -183,7 +187,9 @@ impl Target {
 
     fn no_such_method(&self, verdict: Option<Verdict>) -> Refused {
         let what = match verdict {
-            Some(Verdict::Weaker) => "the server promises less than the client expects",
+            Some(Verdict::Weaker) => {
+                "the server promises less than the client expects, or exactly once where the client does not"
+            }
             _ => "the server's object has no such method",
         };
         let text = format!("{what}; {} has {}", self.interface.name, self.signatures());
@@ -205,6 +211,10 @@ impl Target {
         }
         text
     }
+}
+
+fn is_exactly_once(semantics: Semantics) -> bool {
+    semantics == Semantics::ExactlyOnce
 }
 
 /// Longest list of methods in an error, in bytes.

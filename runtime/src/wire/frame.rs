@@ -302,7 +302,7 @@ pub(crate) enum Verdict {
     Callable,
     /// The server's object has no such method.
     Unknown,
-    /// The server promises less than the client expects.
+    /// The server promises less than the client expects, or one of both exactly once and the other does not.
     Weaker,
 }
 

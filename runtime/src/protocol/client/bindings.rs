@@ -316,7 +316,8 @@ fn no_such_method(
     let detail = match verdict {
         Some(Verdict::Weaker) => {
             format!(
-                "the server promises less for `{signature}` than this interface; it has {methods}"
+                "the server promises less for `{signature}` than this interface, or exactly once where this one does \
+                 not; it has {methods}"
             )
         }
         _ => format!("`{signature}`; the server's {} has {methods}", expected.name()),
