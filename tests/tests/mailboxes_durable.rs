@@ -1,6 +1,9 @@
 //! Exactly-once messages: between two stores, while the receiver is killed and while nobody is there.
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use farcall::sqlite::params;
@@ -86,6 +89,38 @@ async fn a_message_that_is_taken_in_a_transaction_that_fails_is_there_still() {
     let sending = tokio::spawn(async move { sender.send(&8).await });
     assert_eq!(within("it", inbox.receive()).await.expect("it is one"), 8);
     within("the answer", sending).await.expect("no panic").expect("it was received");
+}
+
+#[tokio::test]
+async fn a_receiver_that_goes_away_at_any_moment_loses_no_message() {
+    let folder = Folder::new("mailbox-dropped");
+    let database = folder.file("owner.db");
+    let Owner { inbox, store: _store, here } = owner(&database, ANYWHERE).await;
+    let node = client(&folder.file("sender.db"));
+    let sender: Sender<u64> =
+        node.sender_with(here.url("box"), exactly_once()).await.expect("it is there");
+    sender.post(&7).await.expect("room");
+    sender.flush().await.expect("it is kept");
+    let mut received = None;
+    // Each one has a little more patience: one of them leaves during the commit.
+    for patience in 1..20 {
+        let mut receiving = pin!(inbox.receive());
+        let mut left = patience;
+        let some = poll_fn(|cx| match receiving.as_mut().poll(cx) {
+            Poll::Ready(message) => Poll::Ready(Some(message)),
+            Poll::Pending => {
+                left -= 1;
+                if left == 0 { Poll::Ready(None) } else { Poll::Pending }
+            }
+        });
+        if let Some(message) = within("a message, or the end of patience", some).await {
+            received = Some((message.expect("it is open"), patience));
+            break;
+        }
+    }
+    let (message, patience) = received.expect("it is still there");
+    assert!(message == 7 && patience > 3, "{message} after {patience}");
+    assert_eq!(read(&database, "select count(*) from mailbox_message"), [0]);
 }
 
 #[tokio::test]

@@ -19,10 +19,11 @@ use super::pump::{BUSY_PAUSE, wait_ms};
 use crate::driver::unless;
 use crate::error::CallError;
 use crate::node::Node;
+use crate::protocol::durable::batch::{Failure, Task};
 use crate::registry::{Bound, RegistryError};
 use crate::semantics::Execution;
 use crate::sqlite::{self, Transaction, params};
-use crate::store::SqliteStore;
+use crate::store::{Sqlite, SqliteStore, StoreError};
 use crate::wire::payload::decode;
 
 /// Where messages of type `T` arrive that no crash loses or repeats: they wait in the node's store, over restarts. Senders
@@ -65,6 +66,13 @@ struct Shelf {
     name: Box<str>,
     capacity: u32,
     changed: Notify,
+}
+
+/// A message that is taken while nobody has it yet. Dropped with its bytes, it puts the message back in its place.
+struct Taken {
+    shelf: Arc<Shelf>,
+    position: u64,
+    bytes: Option<Vec<u8>>,
 }
 
 /// What is bound to the mailbox's name.
@@ -121,13 +129,18 @@ impl<T: DeserializeOwned> DurableMailbox<T> {
     /// [`CallError::Store`] if the store failed, or if the message is no `T`: it was sent to a mailbox of another type.
     /// It stays.
     pub fn take(&self, tx: &Transaction) -> Result<Option<T>, CallError> {
+        Ok(self.take_row(tx)?.map(|(message, _, _)| message))
+    }
+
+    /// The first message, with its position and its bytes.
+    fn take_row(&self, tx: &Transaction) -> Result<Option<(T, u64, Vec<u8>)>, CallError> {
         let shelf = &self.owner.shelf;
         let Some((position, bytes)) = shelf.first(tx)? else { return Ok(None) };
         let message = decode(&bytes).map_err(|error| CallError::Store {
             reason: format!("message {position} of `{}`: {error}", shelf.name).into(),
         })?;
         shelf.remove(tx, position)?;
-        Ok(Some(message))
+        Ok(Some((message, position, bytes)))
     }
 
     /// Waits until there is a message. Another clone may take it first.
@@ -150,7 +163,8 @@ impl<T: DeserializeOwned> DurableMailbox<T> {
     }
 
     /// The next message, waiting until there is one. It is gone from the store when this returns: what a crash interrupts
-    /// then is lost. Where that matters, [`take`](DurableMailbox::take) it in the transaction of its effect.
+    /// then is lost. Where that matters, [`take`](DurableMailbox::take) it in the transaction of its effect. A future that
+    /// is dropped takes none, or puts it back.
     ///
     /// # Errors
     /// Those of [`arrived`](DurableMailbox::arrived) and [`take`](DurableMailbox::take).
@@ -158,10 +172,41 @@ impl<T: DeserializeOwned> DurableMailbox<T> {
         loop {
             self.arrived().await?;
             let tx = self.owner.shelf.store.transaction().await?;
-            let Some(message) = self.take(&tx)? else { continue };
+            let Some((message, position, bytes)) = self.take_row(&tx)? else { continue };
+            let shelf = self.owner.shelf.clone();
+            let mut taken = Taken { shelf, position, bytes: Some(bytes) };
             tx.commit().await?;
+            taken.bytes = None;
             return Ok(message);
         }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let Some(bytes) = self.bytes.take() else { return };
+        let (shelf, position) = (self.shelf.clone(), self.position.cast_signed());
+        // It stands there still if the commit that took it failed.
+        let put =
+            "insert or ignore into mailbox_message (mailbox, position, bytes) values (?1, ?2, ?3)";
+        let name = shelf.name.clone();
+        let run = move |db: &mut Sqlite| {
+            let row = params![name, position, bytes];
+            db.statement(put, |statement| statement.execute(row)).map_err(|error| match error {
+                sqlite::Error::Sqlite(error) => error.into(),
+                _ => StoreError::RolledBack,
+            })
+        };
+        let done = move |put: Result<usize, Failure<StoreError>>| match put {
+            Ok(_) => shelf.changed.notify_waiters(),
+            Err(failure) => tracing::error!(
+                mailbox = shelf.name,
+                position,
+                ?failure,
+                "a message that nobody waited for any more could not be put back"
+            ),
+        };
+        self.shelf.store.submit_later(Box::new(Task::new(run, done)));
     }
 }
 
