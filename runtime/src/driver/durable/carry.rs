@@ -190,7 +190,16 @@ impl Carrier {
                 self.journal.finish(self.seq, outcome, told);
                 Progress::Over
             }
-            Meaning::Again => Progress::Failed,
+            Meaning::Again => {
+                if let Word::Again { text } = word {
+                    tracing::warn!(
+                        seq = self.seq,
+                        text,
+                        "the server does not decide about a call yet"
+                    );
+                }
+                Progress::Failed
+            }
             Meaning::Park(parked) => {
                 self.park(parked);
                 Progress::Over
