@@ -299,6 +299,22 @@ async fn what_is_enqueued_goes_with_its_transaction() {
 }
 
 #[tokio::test]
+async fn a_call_whose_save_commits_after_its_node_has_ended_says_so() {
+    let World { folder, server, client, ledger } = World::new(TCP).await;
+    let store = client.store().expect("it was given");
+    let tx = store.transaction().await.expect("the writer is free");
+    let ticket = ledger.note(1, How::Well).enqueue(&tx).expect("saved");
+    drop((ledger, client));
+    tx.commit().await.expect("committed");
+    let result: Result<u64, CallError<Refused>> = within("the end", ticket.wait()).await;
+    let error = result.expect_err("nobody sends it");
+    assert!(matches!(error, CallError::Closed { execution: Execution::Unknown }), "{error:?}");
+    drop(store);
+    let _client = client_with(&folder.file("client.db"), Limits::default());
+    eventually("it goes on when the store is opened again", || server.notes() == [1]).await;
+}
+
+#[tokio::test]
 async fn a_chain_of_servers_keeps_the_promise() {
     let World { folder, server, ledger, .. } = World::new(TCP).await;
     let last = Server::start(&folder.file("last.db"), TCP).await;

@@ -71,7 +71,7 @@ pub(super) async fn forget(journal: Arc<Journal>, peer: Arc<str>) {
         let mut state = lock(&journal.state);
         let Some(at) = state.peers.get_mut(&peer) else { return };
         at.forgetting = false;
-        if state.closed { None } else { state.outbound.forgetting(&peer) }
+        if state.closed.is_some() { None } else { state.outbound.forgetting(&peer) }
     };
     let (Some(stamp), Ok(link)) = (stamp, journal.link(&peer)) else { return };
     let mut bytes = Vec::new();
@@ -127,7 +127,7 @@ impl Carrier {
     async fn step(&self, errand: Errand, failures: &mut u32) -> Step {
         let sending = {
             let mut state = lock(&self.journal.state);
-            if state.closed {
+            if state.closed.is_some() {
                 return Step::Over;
             }
             state.outbound.sending(self.seq, &self.request.peer, self.request.nonce)
@@ -332,7 +332,7 @@ impl Carrier {
     /// Hears of every change from now on; nothing if the journal is closed.
     fn changed(&self) -> Option<OwnedNotified> {
         let mut state = lock(&self.journal.state);
-        if state.closed {
+        if state.closed.is_some() {
             return None;
         }
         let at = state.peers.entry(self.request.peer.clone()).or_default();

@@ -63,7 +63,8 @@ pub(super) struct State {
     /// Unfinished calls of earlier openings.
     pub(super) earlier: usize,
     pub(super) listeners: Vec<Weak<Listener>>,
-    pub(super) closed: bool,
+    /// How those who wait for a call were told that nothing is sent any more, if so; those who come later are too.
+    pub(super) closed: Option<Ended>,
 }
 
 /// An unfinished call.
@@ -106,7 +107,7 @@ impl Journal {
             held: BTreeSet::new(),
             earlier: unfinished.len(),
             listeners: Vec::new(),
-            closed: false,
+            closed: None,
         };
         for (seq, peer, binding) in unfinished {
             state.add(seq, Call { peer, request: None, slots: Vec::new() }, binding);
@@ -136,7 +137,7 @@ impl Journal {
     /// Has waiting calls carried, as many at a time as a session takes.
     pub(super) fn pump(self: &Arc<Journal>, peer: &Arc<str>) {
         let mut state = lock(&self.state);
-        if state.closed || self.place.get().is_none() {
+        if state.closed.is_some() || self.place.get().is_none() {
             return;
         }
         let State { peers, calls, .. } = &mut *state;
@@ -224,12 +225,12 @@ impl Journal {
     /// Nothing of this journal is sent any more: its calls belong to somebody else.
     pub(super) fn stop(&self, stopped: Stopped) {
         let reason: Box<str> = stopped.to_string().into();
-        self.end_all(|| Ended::Failed(CallError::Fenced { reason: reason.clone() }));
+        self.end_all(&Ended::Failed(CallError::Fenced { reason }));
     }
 
     /// The node ends; its calls go on when the store is opened again.
     pub(crate) fn close(&self) {
-        self.end_all(closed);
+        self.end_all(&closed());
     }
 
     /// Nothing can be done about a call before the store is opened again: those who wait for it are told so.
@@ -240,9 +241,9 @@ impl Journal {
         slots.iter().flatten().for_each(|slot| slot.end(closed()));
     }
 
-    fn end_all(&self, end: impl Fn() -> Ended) {
+    fn end_all(&self, end: &Ended) {
         let mut state = lock(&self.state);
-        state.closed = true;
+        state.closed.get_or_insert_with(|| end.clone());
         let slots: Vec<_> =
             state.calls.values_mut().flat_map(|call| call.slots.drain(..)).collect();
         for peer in state.peers.values() {
@@ -252,7 +253,7 @@ impl Journal {
             listener.end();
         }
         drop(state);
-        slots.iter().for_each(|slot| slot.end(end()));
+        slots.iter().for_each(|slot| slot.end(end.clone()));
     }
 
     /// Waits until what was noted so far is durable.
@@ -274,9 +275,13 @@ impl Journal {
 }
 
 impl State {
+    /// A call is there to be carried. Who waits for it is told at once if none is any more.
     fn add(&mut self, seq: Seq, call: Call, binding: Option<Binding>) {
         self.outbound.publish(seq, binding);
         self.peers.entry(call.peer.clone()).or_default().waiting.push_back(seq);
+        if let Some(closed) = &self.closed {
+            call.slots.iter().for_each(|slot| slot.end(closed.clone()));
+        }
         self.calls.insert(seq, call);
     }
 }

@@ -81,7 +81,12 @@ impl Walk {
     /// Begins.
     pub(crate) fn new(journal: Arc<Journal>) -> Walk {
         let listener = Arc::<Listener>::default();
-        lock(&journal.state).listeners.push(Arc::downgrade(&listener));
+        let mut state = lock(&journal.state);
+        if state.closed.is_some() {
+            listener.end();
+        }
+        state.listeners.push(Arc::downgrade(&listener));
+        drop(state);
         Walk { journal, listener, page: VecDeque::new(), after: 0, read: false }
     }
 

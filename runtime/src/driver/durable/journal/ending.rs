@@ -207,7 +207,7 @@ impl Journal {
     /// Tells the server what it may forget, when there is nothing else to tell it for a while.
     fn forget_at(self: &Arc<Journal>, peer: &Arc<str>) {
         let mut state = lock(&self.state);
-        let closed = state.closed;
+        let closed = state.closed.is_some();
         let Some(at) = state.peers.get_mut(peer) else { return };
         if closed || at.carried > 0 || std::mem::replace(&mut at.forgetting, true) {
             return;

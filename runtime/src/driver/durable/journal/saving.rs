@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Call, Journal, closed};
+use super::{Call, Journal, State, closed};
 use crate::driver::durable::execution::parent;
 use crate::driver::durable::saved::{Caller, Numbered, Slot, ended};
 use crate::driver::lock;
@@ -29,7 +29,9 @@ impl Journal {
             Err(Refused::Stopped(stopped)) => {
                 Err(CallError::Store { reason: stopped.to_string().into() })
             }
-            _ if state.closed => Err(CallError::Closed { execution: Execution::NotExecuted }),
+            _ if state.closed.is_some() => {
+                Err(CallError::Closed { execution: Execution::NotExecuted })
+            }
             // It is saved, and sent when the program has accepted what is there.
             Err(Refused::Parked(_)) | Ok(()) => Ok(()),
         }
@@ -142,8 +144,12 @@ impl Journal {
     /// Lets one more caller wait for a call that is not finished, or whose end is not durable yet; false if there is none.
     pub(super) fn attach(&self, seq: Seq, slot: &Arc<Slot>) -> bool {
         let mut state = lock(&self.state);
-        if let Some(call) = state.calls.get_mut(&seq) {
-            call.slots.push(slot.clone());
+        let State { calls, closed, .. } = &mut *state;
+        if let Some(call) = calls.get_mut(&seq) {
+            match closed {
+                Some(closed) => slot.end(closed.clone()),
+                None => call.slots.push(slot.clone()),
+            }
             return true;
         }
         let Some(ending) = state.ending.get(&seq).cloned() else { return false };
