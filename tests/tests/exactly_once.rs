@@ -361,6 +361,23 @@ async fn a_cancelled_call_never_runs_or_has_its_result() {
 }
 
 #[tokio::test]
+async fn a_key_is_free_as_soon_as_its_call_is_known_not_to_have_run() {
+    let folder = Folder::new("exactly-once");
+    let server = Server::start_with(&folder.file("server.db"), TCP, hasty()).await;
+    // What became of the first call is noted in the commit that saves the second.
+    let limits = Limits { settle_delay: Duration::from_secs(60), ..Limits::default() };
+    let node = client_with(&folder.file("client.db"), limits);
+    let ledger: LedgerProxy = node.lookup(server.url()).await.expect("bound");
+    let attempts = Limits::default().handler_attempts;
+    let note = || ledger.note(1, How::Fail(attempts)).key("order-1");
+    let error = note().await.expect_err("it fails each time");
+    assert!(matches!(error, CallError::RolledBack { .. }), "{error:?}");
+    assert_eq!(within("the answer", note()).await.expect("noted"), 1);
+    assert_eq!(note().await.expect("the same call"), 1);
+    assert_eq!(server.notes(), [1]);
+}
+
+#[tokio::test]
 async fn both_stores_forget_what_both_have_finished() {
     let World { folder, server, ledger, client } = World::new(TCP).await;
     for number in 1..=200 {

@@ -181,7 +181,7 @@ pub(crate) fn key_digest(request: &Request) -> Digest {
 }
 
 /// A call that never ran can be made again under its key.
-fn never_ran(outcome: &Outcome) -> bool {
+pub(crate) fn never_ran(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Cancelled | Outcome::Answered { answer: Answer::Never(_), .. })
 }
 

@@ -195,7 +195,7 @@ impl Journal {
             Ok(Err((seq, _))) => {
                 let slot = Arc::<Slot>::default();
                 if !self.attach(seq, &slot) {
-                    self.attach_ended(seq, slot.clone());
+                    self.attach_ended(seq, slot.clone(), None);
                 }
                 let _ = slot.saved(seq);
                 Err(CallError::Deferred { waited: Duration::ZERO, ticket: self.ticket(slot) })

@@ -41,7 +41,12 @@ impl Journal {
     pub(crate) fn save(self: &Arc<Journal>, request: Request) -> Ticket {
         let slot = Arc::<Slot>::default();
         let ticket = self.ticket(slot.clone());
-        let (journal, request) = (self.clone(), Arc::new(request));
+        self.submit(Arc::new(request), slot);
+        ticket
+    }
+
+    fn submit(self: &Arc<Journal>, request: Arc<Request>, slot: Arc<Slot>) {
+        let journal = self.clone();
         let (saving, of_slot) = (journal.clone(), slot.clone());
         let run = move |db: &mut Sqlite| saving.put(db, &request, &of_slot);
         let done = move |saved| match saved {
@@ -50,7 +55,6 @@ impl Journal {
             Err(failure) => slot.end(Ended::Failed(journal.not_saved(&failure))),
         };
         self.store.submit(Box::new(Task::new(run, done)));
-        ticket
     }
 
     /// Saves a call in a transaction of the program or of a handler: it is sent when that is committed.
@@ -83,6 +87,9 @@ impl Journal {
         request: &Arc<Request>,
         slot: &Arc<Slot>,
     ) -> Result<Option<CallError>, StoreError> {
+        if let Some(key) = &request.key {
+            self.free(db, key)?;
+        }
         let saving = if self.is_accepted(&request.peer) {
             journal::save(db, request, &self.limits)?
         } else {
@@ -98,6 +105,18 @@ impl Journal {
                 Ok(Some(CallError::KeyConflict { key: key.clone() }))
             }
             _ => Ok(Some(CallError::JournalFull)),
+        }
+    }
+
+    /// Frees a key whose call did not run and never will: its caller knows that before the journal has noted it.
+    fn free(&self, db: &mut Sqlite, key: &str) -> Result<(), StoreError> {
+        let Some(keyed) = db.keyed(key)? else { return Ok(()) };
+        let ending = lock(&self.state).ending.get(&keyed.seq).cloned();
+        match ending {
+            Some(ending) if journal::never_ran(&ending.outcome) => {
+                journal::settle(db, keyed.seq, &ending.outcome, false)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -125,7 +144,7 @@ impl Journal {
             }
             Saving::Attached { seq, outcome: None } => {
                 if !self.attach(seq, &slot) {
-                    return self.attach_ended(seq, slot);
+                    return self.attach_ended(seq, slot, Some(request));
                 }
                 (seq, false)
             }
@@ -158,13 +177,23 @@ impl Journal {
         true
     }
 
-    /// Gives a caller the end of a call that ended a moment ago: its row says how.
-    pub(super) fn attach_ended(self: &Arc<Journal>, seq: Seq, slot: Arc<Slot>) {
+    /// Gives a caller the end of a call that ended a moment ago: its row says how. One that is gone has freed its key: the
+    /// request, if there is one, is saved as a call of its own.
+    pub(super) fn attach_ended(
+        self: &Arc<Journal>,
+        seq: Seq,
+        slot: Arc<Slot>,
+        request: Option<Arc<Request>>,
+    ) {
+        let journal = self.clone();
         let run = move |db: &mut Sqlite| db.request(seq);
-        let done = move |found: Result<Option<Saved>, _>| {
-            let _ = slot.saved(seq);
-            let outcome = found.ok().flatten().and_then(|saved| saved.outcome);
-            slot.end(outcome.as_ref().map_or_else(closed, ended));
+        let done = move |found: Result<Option<Saved>, _>| match (found, request) {
+            (Ok(None), Some(request)) => journal.submit(request, slot),
+            (found, _) => {
+                let _ = slot.saved(seq);
+                let outcome = found.ok().flatten().and_then(|saved| saved.outcome);
+                slot.end(outcome.as_ref().map_or_else(closed, ended));
+            }
         };
         self.store.submit(Box::new(Task::new(run, done)));
     }
