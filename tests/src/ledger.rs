@@ -196,6 +196,11 @@ impl Server {
         self.listening.addr().to_string()
     }
 
+    /// Where its database is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The numbers in the ledger's database.
     pub fn notes(&self) -> Vec<u64> {
         notes(&self.path)

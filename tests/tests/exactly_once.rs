@@ -299,6 +299,20 @@ async fn what_is_enqueued_goes_with_its_transaction() {
 }
 
 #[tokio::test]
+async fn nothing_is_enqueued_in_a_transaction_of_another_store() {
+    let World { folder, client, ledger, .. } = World::new(TCP).await;
+    let other = SqliteStore::open(folder.file("other.db")).expect("it opens");
+    let tx = other.transaction().await.expect("the writer is free");
+    let error = ledger.note(1, How::Well).enqueue(&tx).expect_err("not this node's store");
+    assert!(matches!(error, CallError::Store { .. }), "{error:?}");
+    assert_eq!(error.execution(), Execution::NotExecuted);
+    assert!(error.to_string().contains("another store"), "{error}");
+    tx.commit().await.expect("committed");
+    assert_eq!(rows(&folder.file("other.db"), "farcall_request"), 0);
+    assert_eq!(client.unfinished(), 0);
+}
+
+#[tokio::test]
 async fn a_call_whose_save_commits_after_its_node_has_ended_says_so() {
     let World { folder, server, client, ledger } = World::new(TCP).await;
     let store = client.store().expect("it was given");
@@ -312,6 +326,23 @@ async fn a_call_whose_save_commits_after_its_node_has_ended_says_so() {
     drop(store);
     let _client = client_with(&folder.file("client.db"), Limits::default());
     eventually("it goes on when the store is opened again", || server.notes() == [1]).await;
+}
+
+#[tokio::test]
+async fn a_second_node_of_a_store_lists_what_the_first_has_left_and_ends() {
+    let World { folder: _folder, server, client, ledger } = World::new(TCP).await;
+    let address = server.address();
+    let file = server.path().to_owned();
+    server.stop().await;
+    ledger.note(1, How::Well).start().await.expect("saved").detach();
+    let store = client.store().expect("it was given");
+    drop((ledger, client));
+    let node = Node::builder().store(store).build();
+    assert_eq!(node.unfinished(), 1);
+    let _server = Server::start(&file, &address).await;
+    let recovered = node.recovered().expect("a store");
+    let calls = within("the end", recovered.all()).await.expect("the store works");
+    assert_eq!(calls.len(), 1);
 }
 
 #[tokio::test]

@@ -28,8 +28,8 @@ impl<A: Serialize, T, E> Call<A, T, E> {
     ///
     /// # Errors
     /// Nothing was saved, and it will not run: [`CallError::NotDurable`] if the method is not exactly once,
-    /// [`CallError::KeyConflict`], [`CallError::JournalFull`], [`CallError::Store`] if the transaction has ended or the
-    /// database failed, and those of arguments that cannot be encoded.
+    /// [`CallError::KeyConflict`], [`CallError::JournalFull`], [`CallError::Store`] if the transaction is one of another store
+    /// than this node's, if it has ended or if the database failed, and those of arguments that cannot be encoded.
     pub fn enqueue(mut self, transaction: &Transaction) -> Result<Ticket, CallError<E>> {
         let Some(arguments) = self.arguments.take() else { finished_before() };
         let method = self.pending.method();

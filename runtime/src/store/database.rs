@@ -46,6 +46,11 @@ impl Sqlite {
         lent::lend(self, run)
     }
 
+    /// Which store this is, and which opening of it.
+    pub(crate) fn identity(&self) -> Identity {
+        self.get().identity
+    }
+
     /// Does this, in order, after the commit of this transaction and after its works were told of it; forgets it if what
     /// asked for it is undone.
     pub(crate) fn after_commit(&mut self, then: Then) {

@@ -25,7 +25,7 @@ use crate::error::CallError;
 use crate::id::Seq;
 use crate::limits::Limits;
 use crate::protocol::durable::batch::{Failure, Task};
-use crate::protocol::durable::outbound::{Outbound, Stopped};
+use crate::protocol::durable::outbound::{Identity, Outbound, Stopped};
 use crate::protocol::durable::rows::{Binding, JournalRows as _, Request, Saved};
 use crate::semantics::Execution;
 use crate::store::{Opened, Sqlite, StoreError};
@@ -45,7 +45,9 @@ pub(crate) struct Journal {
     pub(super) store: Arc<NodeStore>,
     pub(super) limits: Arc<Limits>,
     pub(super) entropy: Arc<Entropy>,
-    /// Calls below are of earlier openings.
+    /// The store's opening that it is of.
+    pub(super) identity: Identity,
+    /// Calls below were in the store when this journal began.
     pub(super) first: Seq,
     place: OnceLock<(Handle, Weak<dyn Links>)>,
     pub(super) state: Mutex<State>,
@@ -60,7 +62,7 @@ pub(super) struct State {
     ending: HashMap<Seq, Arc<Ending>>,
     /// Finished calls whose results somebody may still take.
     pub(super) held: BTreeSet<Seq>,
-    /// Unfinished calls of earlier openings.
+    /// Unfinished calls of those below `first`.
     pub(super) earlier: usize,
     pub(super) listeners: Vec<Weak<Listener>>,
     /// How those who wait for a call were told that nothing is sent any more, if so; those who come later are too.
@@ -114,9 +116,9 @@ impl Journal {
         }
         state.outbound.gave(lasts);
         state.outbound.all_published();
-        let (first, place) = (identity.epoch.first_seq(), OnceLock::new());
+        let (first, place) = (last_before + 1, OnceLock::new());
         let state = Mutex::new(state);
-        Arc::new(Journal { store, limits, entropy, first, place, state })
+        Arc::new(Journal { store, limits, entropy, identity, first, place, state })
     }
 
     /// Begins to carry calls, those of earlier openings first.

@@ -95,7 +95,7 @@ impl Walk {
         &self.journal
     }
 
-    /// The next finished call; nothing when all calls of earlier openings have ended.
+    /// The next finished call; nothing when all calls that were there when the node began have ended.
     pub(crate) async fn next(&mut self) -> Result<Option<Saved>, CallError> {
         loop {
             if let Some(saved) = self.page.pop_front() {

@@ -60,7 +60,8 @@ impl Journal {
     /// Saves a call in a transaction of the program or of a handler: it is sent when that is committed.
     ///
     /// # Errors
-    /// It was not saved: the key belongs to another call, the journal is full, or the transaction has ended.
+    /// It was not saved: the transaction is of another store, the key belongs to another call, the journal is full, or the
+    /// transaction has ended.
     pub(crate) fn enqueue(
         self: &Arc<Journal>,
         transaction: &Transaction,
@@ -70,7 +71,10 @@ impl Journal {
         let slot = Arc::<Slot>::default();
         let ticket = self.ticket(slot.clone());
         let request = Arc::new(request);
-        let saved = transaction.with(|db| self.put(db, &request, &slot));
+        let saved = transaction.with(|db| match db.identity() == self.identity {
+            true => self.put(db, &request, &slot),
+            false => Ok(Some(CallError::Store { reason: ELSEWHERE.into() })),
+        });
         let failed = |reason: String| CallError::Store { reason: reason.into() };
         match saved.map_err(|error| failed(error.to_string()))? {
             Ok(None) => Ok(ticket),
@@ -211,3 +215,5 @@ impl Journal {
         }
     }
 }
+
+const ELSEWHERE: &str = "the transaction is one of another store: enqueue the call in a transaction of its node's store";
