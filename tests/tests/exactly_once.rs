@@ -392,6 +392,26 @@ async fn a_cancelled_call_never_runs_or_has_its_result() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_cancelled_while_its_object_is_away_never_runs() {
+    let World { folder: _folder, server, client, ledger } = World::new(TCP).await;
+    assert_eq!(ledger.note(1, How::Well).await.expect("noted"), 1);
+    server.node.registry().unbind("ledger").expect("it was bound");
+    let pending = ledger.note(2, How::Well).start().await.expect("saved");
+    let ticket = pending.ticket().expect("a saved call").clone();
+    ticket.cancel();
+    let result: Result<u64, CallError<Refused>> = within("the end", ticket.wait()).await;
+    let error = result.expect_err("only the fence finds somebody");
+    assert!(
+        matches!(error, CallError::Cancelled { execution: Execution::NotExecuted }),
+        "{error:?}"
+    );
+    server.node.registry().bind("ledger", server.book.clone()).expect("free");
+    assert_eq!(ledger.note(3, How::Well).await.expect("noted"), 2);
+    assert_eq!(server.notes(), [1, 3]);
+    assert_eq!(client.unfinished(), 0);
+}
+
+#[tokio::test]
 async fn a_key_is_free_as_soon_as_its_call_is_known_not_to_have_run() {
     let folder = Folder::new("exactly-once");
     let server = Server::start_with(&folder.file("server.db"), TCP, hasty()).await;
