@@ -134,11 +134,32 @@ pub fn hello(link: u64) -> Vec<u8> {
 pub fn hello_body(magic: [u8; 4], version: u8, link: u64) -> Vec<u8> {
     let mut body = magic.to_vec();
     body.push(version);
-    body.extend_from_slice(&[9; 16]);
+    body.extend_from_slice(&[CLIENT; 16]);
     body.extend_from_slice(&77_u64.to_be_bytes());
     body.extend_from_slice(&varint(link));
     body.extend_from_slice(&varint(16 << 20));
     body
+}
+
+/// HELLO of a client with this id, which is 16 times the byte, that asks to go on with a session.
+#[must_use]
+pub fn resuming(client: u8, link: u64, session: &[u8]) -> Vec<u8> {
+    let mut body = hello_body(*b"farc", 1, link);
+    body[5..21].fill(client);
+    body.extend_from_slice(session);
+    // Nothing is finished: all calls from the first on.
+    body.extend_from_slice(&varint(1));
+    body.push(0);
+    frame(FrameKind::HELLO, 1, &body)
+}
+
+/// The session's id in the body of a WELCOME.
+///
+/// # Panics
+/// If it is shorter than any WELCOME.
+#[must_use]
+pub fn session_of(welcome: &[u8]) -> &[u8] {
+    &welcome[32..40]
 }
 
 /// WELCOME to a new session, in answer to the body of a HELLO.
@@ -220,6 +241,9 @@ pub fn number(bytes: &[u8]) -> Option<(u64, usize)> {
     let rest = bytes.get(1..=more)?;
     Some((rest.iter().fold(own, |value, byte| value << 8 | u64::from(*byte)), more + 1))
 }
+
+/// Each byte of the id that these clients have.
+pub const CLIENT: u8 = 9;
 
 #[cfg(test)]
 mod tests {

@@ -159,16 +159,22 @@ async fn wrong_handles_and_ordinals_run_nothing_and_end_only_that_call() {
 #[tokio::test]
 async fn a_session_of_another_is_not_given_away() {
     let (server, work, _) = scene().await;
-    work.at_most_once(order(1)).await.expect("answered");
-    // A client that asks for sessions by number gets new ones of its own.
-    for session in 0..50_u64 {
+    let greet = async |hello: Vec<u8>| {
         let mut peer = Raw::connect(server.address()).await.expect("a connection");
-        let resume = [session.to_be_bytes().to_vec(), varint(1), vec![0]].concat();
-        let body = [raw::hello_body(*b"farc", 1, 1), resume].concat();
-        peer.send(&frame(FrameKind::HELLO, 1, &body)).await.expect("connected");
-        let (kind, flags, _) = within("an answer", peer.frame()).await.expect("a frame");
-        assert_eq!((kind, flags), (FrameKind::WELCOME, 0), "not resumed");
-    }
+        peer.send(&hello).await.expect("connected");
+        let (kind, flags, welcome) = within("an answer", peer.frame()).await.expect("a frame");
+        assert_eq!(kind, FrameKind::WELCOME);
+        (peer, flags, raw::session_of(&welcome).to_vec())
+    };
+    // Each HELLO is of a later link than the one before, as it must be to take a session over.
+    let (mut owner, _, session) = greet(raw::hello(1)).await;
+    let (_thief, resumed, other) = greet(raw::resuming(raw::CLIENT + 1, 2, &session)).await;
+    assert_eq!(resumed, 0, "the id is right, the client is another");
+    assert_ne!(other, session);
+    owner.send(&frame(FrameKind::PING, 0, &[0; 8])).await.expect("connected");
+    within("a pong", owner.frame_of(FrameKind::PONG)).await.expect("the owner was not cut off");
+    let (_owner, resumed, same) = greet(raw::resuming(raw::CLIENT, 3, &session)).await;
+    assert_eq!((resumed, same), (1, session), "its own client goes on with it");
     work.at_most_once(order(2)).await.expect("answered");
     assert_eq!(work.node().statistics().connections, 1);
 }
