@@ -660,19 +660,6 @@ async fn a_call_that_is_cancelled_when_its_answer_is_there_releases_what_came() 
 }
 
 #[tokio::test]
-async fn one_session_cannot_call_what_another_was_handed() {
-    let both = both("tcp").await;
-    let counter = both.shelf.make().await.expect("a counter");
-    assert_eq!(counter.add(1).await.expect("who was handed it can"), 1);
-    let stranger = Node::builder().build();
-    for id in 0..64_u64 {
-        let url = both.server.url(&format!("farcall/ref/{id:x}"));
-        let found: Result<CounterProxy, _> = stranger.lookup(url).await;
-        assert!(matches!(found, Err(CallError::NoSuchObject(_))));
-    }
-}
-
-#[tokio::test]
 async fn as_many_objects_are_passed_to_a_peer_as_the_limit_says() {
     let both = both_with("tcp", Limits { exports: 3, ..limits() }).await;
     let all: Vec<CounterProxy> = (0..4).map(|_| both.client.export(Tally::default())).collect();

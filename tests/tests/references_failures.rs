@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall::{CallError, Limits, Listening, Node, Proxy as _, remote};
+use farcall_tests::datagram_proxy::DatagramProxy;
 use farcall_tests::link::Link;
-use farcall_tests::service::{TRANSPORTS, Transport, eventually, within};
+use farcall_tests::service::{TRANSPORTS, Transport, eventually, socket_address, within};
 
 /// Is called through references.
 #[remote]
@@ -277,6 +278,46 @@ async fn the_lease_of_a_silent_holder_runs_out() {
         let error = point.touch().await.expect_err("of the session before");
         holds("the_lease_of_a_silent_holder_runs_out", &error);
     }
+}
+
+/// The name by which a client has looked an object up that it was handed, in what it sent.
+fn name_of_what_was_handed(datagrams: &[Vec<u8>]) -> String {
+    const PREFIX: &[u8] = b"farcall/ref/";
+    let sent = datagrams.concat();
+    let start = sent.windows(PREFIX.len()).position(|bytes| bytes == PREFIX).expect("a look-up");
+    let rest = sent[start + PREFIX.len()..].iter();
+    let id = rest.take_while(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase());
+    format!("farcall/ref/{}", String::from_utf8_lossy(&id.copied().collect::<Vec<u8>>()))
+}
+
+#[tokio::test]
+async fn one_session_cannot_call_what_another_was_handed() {
+    let (server, _paper) = serve(Transport::Udp, quick()).await;
+    let streams = server.node().listen("tcp://127.0.0.1:0").await.expect("a free port");
+    let proxy = DatagramProxy::start(socket_address(server.addr())).expect("a free port");
+    proxy.record(1000);
+    let holder = Node::builder().limits(quick()).build();
+    let url = |name: &str| format!("udp://{}/{name}", proxy.address());
+    let plane: PlaneProxy = holder.lookup(url("plane")).await.expect("bound");
+    let point = plane.make().await.expect("made");
+    assert_eq!(point.touch().await.expect("who was handed it can"), 1);
+    let name = name_of_what_was_handed(&proxy.recorded());
+    let same: PointProxy = holder.lookup(url(&name)).await.expect("its session knows the id");
+    assert_eq!(same.touch().await.expect("it is the same"), 2);
+    for listening in [&server, &streams] {
+        for holds_another in [false, true] {
+            let stranger = Node::builder().limits(quick()).build();
+            let plane: PlaneProxy = stranger.lookup(listening.url("plane")).await.expect("bound");
+            let _another = match holds_another {
+                true => Some(plane.make().await.expect("made")),
+                false => None,
+            };
+            let found = stranger.lookup::<PointProxy>(listening.url(&name)).await;
+            let error = found.map(drop).expect_err("it was not handed it");
+            holds("one_session_cannot_call_what_another_was_handed", &error);
+        }
+    }
+    assert_eq!(point.touch().await.expect("it still can"), 3, "and nobody else did");
 }
 
 #[tokio::test]
