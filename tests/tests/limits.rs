@@ -12,6 +12,7 @@ use farcall_tests::raw::{self, Raw, frame, varint};
 use farcall_tests::service::{
     How, Log, Server, Work, WorkProxy, call, client, eventually, order, panics, within,
 };
+use tokio::net::TcpSocket;
 
 /// How long it may take until a peer is cut off, at the limits of these tests.
 const SOON: Duration = Duration::from_secs(5);
@@ -235,6 +236,32 @@ async fn connections_over_the_limit_are_closed_at_once_and_places_come_back() {
     }
     let mut fifth = Raw::connect(scene.server.address()).await.expect("a connection");
     assert!(fifth.ends_within(SOON).await);
+    scene.is_well().await;
+    drop(peers);
+    let place = async {
+        while Raw::greet(scene.server.address()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("a place", place).await;
+}
+
+#[tokio::test]
+async fn connections_of_one_host_over_its_limit_take_no_places_of_another() {
+    let scene = scene(Limits { connections_per_host: 4, ..Limits::default() }).await;
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        peers.push(Raw::greet(scene.server.address()).await.expect("there is a place"));
+    }
+    let mut fifth = Raw::connect(scene.server.address()).await.expect("a connection");
+    assert!(fifth.ends_within(SOON).await);
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 2], 0).into()).expect("all of 127.0.0.0/8 is this machine");
+    let stream = socket.connect(scene.server.address()).await.expect("a connection");
+    let mut other = Raw::new(stream);
+    other.send(&raw::hello(1)).await.expect("connected");
+    let (kind, ..) = within("an answer", other.frame()).await.expect("another host has places");
+    assert_eq!(kind, FrameKind::WELCOME);
     scene.is_well().await;
     drop(peers);
     let place = async {

@@ -426,3 +426,6 @@ const LEAST_CLOSING: Duration = Duration::from_millis(200);
 const RELIEF_PAUSE: Duration = Duration::from_secs(1);
 const SWEEPS_PER_TTL: u32 = 8;
 const LEAST_SWEEP: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;
