@@ -24,7 +24,10 @@ fn with_small_files(test: &str, folder: &Folder) {
         .env(PATH, folder.file())
         .output()
         .expect("there is a shell");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    // A name that no test has is none that failed.
+    assert!(said.contains("test result: ok. 1 passed"), "{said}");
 }
 
 fn save(store: &SqliteStore, length: usize) -> Outcome<Seq> {
