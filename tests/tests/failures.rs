@@ -440,7 +440,9 @@ async fn a_call_of_an_expired_session_is_unknown_unless_it_may_repeat() {
 #[tokio::test]
 async fn a_deadline_stops_no_method_that_runs() {
     for transport in TRANSPORTS {
-        let scene = Scene::new(transport).await;
+        // That it runs is what the server says, however long that takes.
+        let patient = Limits { resolve_wait: Duration::from_secs(10), ..quick() };
+        let scene = Scene::with(transport, quick(), patient).await;
         for semantics in SEMANTICS {
             let hold = order(id(semantics)).how(How::Hold);
             let outcome = within("an answer", call(&scene.impatient(), semantics, hold)).await;

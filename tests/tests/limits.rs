@@ -18,6 +18,11 @@ use tokio::net::TcpSocket;
 const SOON: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(100);
 
+/// Limits of a client that hears what became of a call after its deadline, however busy the machine is.
+fn patient() -> Limits {
+    Limits { resolve_wait: Duration::from_secs(10), ..Limits::default() }
+}
+
 struct Scene {
     server: Server,
     work: WorkProxy,
@@ -355,7 +360,7 @@ async fn a_peer_that_falls_silent_is_given_up() {
 #[tokio::test]
 async fn a_call_that_sets_no_deadline_has_the_nodes() {
     let scene = scene(Limits::default()).await;
-    let limits = Limits { default_timeout: Some(SHORT), ..Limits::default() };
+    let limits = Limits { default_timeout: Some(SHORT), ..patient() };
     let work = client(scene.server.url(), limits).await.expect("bound");
     let outcome = within("the deadline", work.at_most_once(order(1).how(How::Hold))).await;
     let waited = matches!(outcome, Err(CallError::DeadlineExceeded { started: true, .. }));
@@ -389,7 +394,8 @@ async fn calls_that_waited_for_half_of_their_time_never_begin_and_say_so() {
     let turns = Arc::default();
     node.registry().bind("mill", Wheel(Arc::clone(&turns))).expect("a name");
     let server = node.listen("tcp://127.0.0.1:0").await.expect("a port");
-    let mill: MillProxy = farcall::connect(server.url("mill")).await.expect("bound");
+    let client = Node::builder().limits(patient()).build();
+    let mill: MillProxy = client.lookup(server.url("mill")).await.expect("bound");
     let calls = (0..CALLS).map(|_| mill.grind().timeout(Duration::from_millis(100)));
     let calls: Vec<_> = calls.map(tokio::spawn).collect();
     let (mut begun, mut refused) = (0, 0);
