@@ -3,8 +3,9 @@
 //! The tests of the failure paths compare what they observe with what is written there.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
-use farcall::Semantics;
+use farcall::{CallError, Semantics};
 
 use crate::service::{Report, SEMANTICS};
 
@@ -20,7 +21,62 @@ pub struct Row {
     pub test: String,
 }
 
-/// All rows of the page, by number.
+/// A table whose rows are known by their tests: what the caller gets, and what it learns of the execution.
+#[derive(Clone, Copy, Debug)]
+pub struct Table(&'static str);
+
+impl Table {
+    /// What ends an exactly-once call without a result.
+    pub const EXACTLY_ONCE: Table = Table("Under exactly_once");
+    /// What calls through references add, and calls with them.
+    pub const REFERENCES: Table = Table("Of references");
+
+    /// Compares the error that a test got with its row.
+    ///
+    /// # Panics
+    /// If they differ, or no row names the test.
+    pub fn holds<E: Debug>(self, test: &str, error: &CallError<E>) {
+        let rows = self.rows();
+        let (says, execution) = rows.get(test).unwrap_or_else(|| panic!("no row of `{test}`"));
+        let shown = format!("{error:?}");
+        let name = shown.split([' ', '(', '{']).next().unwrap_or_default();
+        assert!(says.contains(&format!("`{name}`")), "{error:?}: {says}");
+        assert_eq!(format!("{:?}", error.execution()), *execution, "{error:?}");
+    }
+
+    /// That each row names one of the tests in these files, and that this test compares with it.
+    ///
+    /// # Panics
+    /// If one does not, or there are fewer rows than there were.
+    pub fn is_shown_by(self, files: &[&str], least_rows: usize) {
+        let rows = self.rows();
+        assert!(rows.len() >= least_rows, "{rows:?}");
+        for test in rows.keys() {
+            let definition = format!("async fn {test}() {{");
+            let body = files.iter().find_map(|file| Some(file.split_once(&definition)?.1));
+            let body = body.unwrap_or_else(|| panic!("no test `{test}`"));
+            let body = body.split("\n}\n").next().unwrap_or_default();
+            assert!(body.contains("holds("), "`{test}` compares with nothing");
+            assert!(body.contains(&format!("\"{test}\"")), "`{test}` compares with another row");
+        }
+    }
+
+    fn rows(self) -> BTreeMap<String, (String, String)> {
+        let (_, section) = PAGE.split_once(&format!("\n## {}\n", self.0)).expect("a section");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let lines = section.lines().filter_map(|line| line.strip_prefix("| ")).skip(1);
+        let mut rows = BTreeMap::new();
+        for line in lines {
+            let cells: Vec<&str> = line.trim_end_matches(" |").split(" | ").collect();
+            let [_, says, execution, test] = cells[..] else { panic!("four columns: {line}") };
+            let row = (says.to_owned(), execution.to_owned());
+            assert!(rows.insert(test.trim_matches('`').to_owned(), row).is_none(), "twice: {test}");
+        }
+        rows
+    }
+}
+
+/// All rows of the first table, by number.
 ///
 /// # Panics
 /// If a line of the table is not as it must be.

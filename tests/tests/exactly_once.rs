@@ -1,8 +1,10 @@
 //! Exactly-once calls over real sockets and real databases: effects, answers, errors, and what crashes leave.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use farcall::{CallError, Execution, Limits, Node, SqliteStore, remote};
+use farcall_tests::failure_table::Table;
 use farcall_tests::fault_proxy::{Direction, Fault, FaultProxy, FrameKind};
 use farcall_tests::ledger::{
     Folder, How, LedgerProxy, Refused, Server, client, client_with, notes, rows,
@@ -37,6 +39,17 @@ impl World {
 /// Calls that fail at once where waiting would change nothing.
 fn hasty() -> Limits {
     Limits { handler_timeout: Duration::from_millis(50), ..Limits::default() }
+}
+
+/// Compares with the table.
+fn holds<E: Debug>(test: &str, error: &CallError<E>) {
+    Table::EXACTLY_ONCE.holds(test, error);
+}
+
+#[test]
+fn each_row_is_compared_with_by_its_test() {
+    let files = [include_str!("exactly_once.rs"), include_str!("exactly_once_copies.rs")];
+    Table::EXACTLY_ONCE.is_shown_by(&files, 10);
 }
 
 #[tokio::test]
@@ -111,8 +124,7 @@ async fn what_fails_is_rolled_back_tried_again_and_then_fenced() {
     for (how, number) in bad.into_iter().zip(2..) {
         let before = ledger.count().await.expect("counted");
         let error = ledger.note(number, how).await.expect_err("it fails each time");
-        assert!(matches!(error, CallError::RolledBack { .. }), "{how:?}: {error:?}");
-        assert_eq!(error.execution(), Execution::NotExecuted);
+        holds("what_fails_is_rolled_back_tried_again_and_then_fenced", &error);
         let runs = ledger.count().await.expect("counted") - before;
         assert_eq!(runs, u64::from(Limits::default().handler_attempts), "{how:?}");
     }
@@ -217,7 +229,7 @@ async fn a_key_finds_its_call_after_a_restart_of_the_client() {
     assert_eq!(ledger.note(1, How::Well).key("order-1").await.expect("the same"), 1);
     let error = ledger.note(3, How::Well).key("order-1").await.expect_err("another call");
     assert!(matches!(&error, CallError::KeyConflict { key } if &**key == "order-1"), "{error:?}");
-    assert_eq!(error.execution(), Execution::NotExecuted);
+    holds("a_key_finds_its_call_after_a_restart_of_the_client", &error);
     let listed = node.recovered().expect("a store").all().await.expect("the store works");
     assert!(listed.is_empty(), "its caller has the result: {listed:?}");
     assert!(node.forget("order-1").await.expect("forgotten"));
@@ -260,7 +272,7 @@ async fn unfinished_calls_are_completed_after_a_restart_and_listed() {
 async fn without_a_store_an_exactly_once_object_is_refused_at_once() {
     let World { folder: _folder, server, .. } = World::new(TCP).await;
     let error = farcall::connect::<LedgerProxy>(server.url()).await.expect_err("no store");
-    assert!(matches!(error, CallError::NoStore), "{error:?}");
+    holds("without_a_store_an_exactly_once_object_is_refused_at_once", &error);
     let node = Node::builder().build();
     let error = node.proxy::<LedgerProxy>(server.url()).expect_err("no store");
     assert!(error.to_string().contains("store"), "{error}");
@@ -375,19 +387,16 @@ async fn a_cancelled_call_never_runs_or_has_its_result() {
     let result: Result<u64, CallError<Refused>> = within("the end", ticket.wait()).await;
     match result {
         Ok(_) => assert_eq!(server.notes(), [1, 2]),
-        Err(CallError::Cancelled { execution: Execution::NotExecuted }) => {
+        Err(error) => {
+            holds("a_cancelled_call_never_runs_or_has_its_result", &error);
             assert_eq!(server.notes(), [1]);
         }
-        Err(error) => panic!("{error:?}"),
     }
     // Nobody has ever heard of this server: the call ends at once.
     let nowhere: LedgerProxy = node.proxy("tcp://127.0.0.1:1/ledger").expect("an address");
     let pending = nowhere.note(3, How::Well).start().await.expect("saved");
     let error = within("the end", pending.cancel()).await.expect_err("cancelled");
-    assert!(
-        matches!(error, CallError::Cancelled { execution: Execution::NotExecuted }),
-        "{error:?}"
-    );
+    holds("a_cancelled_call_never_runs_or_has_its_result", &error);
     assert_eq!(node.unfinished(), 0);
 }
 
@@ -450,8 +459,7 @@ async fn a_replaced_store_is_noticed_and_accepted_only_by_the_program() {
     let sent = ledger.note(2, How::Well).start().await.expect("saved");
     let server = Server::start(&folder.file("another.db"), &address).await;
     let error = within("the end", sent).await.expect_err("nobody can say");
-    assert!(matches!(error, CallError::Parked { .. }), "{error:?}");
-    assert_eq!(error.execution(), Execution::Unknown);
+    holds("a_replaced_store_is_noticed_and_accepted_only_by_the_program", &error);
     let waiting = ledger.note(3, How::Well).timeout(Duration::from_millis(100));
     let error = waiting.await.expect_err("not before it is accepted");
     let ticket = error.ticket().cloned();
@@ -474,7 +482,7 @@ async fn limits_of_the_journal_are_clear_errors() {
     ledger.note(1, How::Well).start().await.expect("saved").detach();
     ledger.note(2, How::Well).start().await.expect("saved").detach();
     let error = ledger.note(3, How::Well).start().await.expect_err("full");
-    assert!(matches!(error, CallError::JournalFull), "{error:?}");
+    holds("limits_of_the_journal_are_clear_errors", &error);
     let error = ledger.count().key("k").await.expect_err("it promises less");
     assert!(matches!(error, CallError::NotDurable { method: "count" }), "{error:?}");
 }

@@ -1,13 +1,13 @@
 //! Every failure that references add, held against their table in `docs/failures.md`: what the caller gets, and whether
 //! the method may have run.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farcall::{CallError, Limits, Listening, Node, Proxy as _, remote};
 use farcall_tests::datagram_proxy::DatagramProxy;
+use farcall_tests::failure_table::Table;
 use farcall_tests::link::Link;
 use farcall_tests::service::{TRANSPORTS, Transport, eventually, socket_address, within};
 
@@ -181,42 +181,13 @@ impl Scene {
 
 /// Compares with the table.
 fn holds(test: &str, error: &CallError) {
-    let rows = rows();
-    let (says, execution) = rows.get(test).unwrap_or_else(|| panic!("no row of `{test}`"));
-    let shown = format!("{error:?}");
-    let name = shown.split([' ', '(', '{']).next().unwrap_or_default();
-    assert!(says.contains(&format!("`{name}`")), "{error:?}: {says}");
-    assert_eq!(format!("{:?}", error.execution()), *execution, "{error:?}");
-}
-
-/// The rows of the table, by their tests: what the caller gets, and the execution.
-fn rows() -> BTreeMap<String, (String, String)> {
-    let page = include_str!("../../docs/failures.md");
-    let (_, section) = page.split_once("\n## Of references\n").expect("a section");
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let lines = section.lines().filter_map(|line| line.strip_prefix("| ")).skip(1);
-    let cells = lines.map(|line| line.trim_end_matches(" |").split(" | ").collect::<Vec<_>>());
-    cells
-        .map(|cells| {
-            let [_, says, execution, test] = cells[..] else { panic!("four columns: {cells:?}") };
-            (test.trim_matches('`').to_owned(), (says.to_owned(), execution.to_owned()))
-        })
-        .collect()
+    Table::REFERENCES.holds(test, error);
 }
 
 #[test]
-fn each_row_names_a_test() {
-    let all = [
-        include_str!("references.rs"),
-        include_str!("references_durable.rs"),
-        include_str!("references_failures.rs"),
-    ]
-    .concat();
-    let rows = rows();
-    assert!(rows.len() >= 12, "{rows:?}");
-    for test in rows.keys() {
-        assert!(all.contains(&format!("async fn {test}()")), "{test}");
-    }
+fn each_row_is_compared_with_by_its_test() {
+    let files = [include_str!("references_durable.rs"), include_str!("references_failures.rs")];
+    Table::REFERENCES.is_shown_by(&files, 19);
 }
 
 #[tokio::test]
