@@ -328,7 +328,7 @@ fn only_full(failures: &[(Execution, String)]) {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Nothing if that is not allowed. Where everything must be tested, it must be.
+    /// Nothing if that is not permitted. Any other error fails where everything must be tested.
     fn mount(path: &Path) -> Option<SmallDisk> {
         std::fs::create_dir(path).expect("a folder");
         let mut mount = Program::new("mount");
@@ -336,8 +336,10 @@ impl SmallDisk {
         if output.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(SmallDisk(path.to_owned()));
         }
-        assert!(std::env::var_os("CI").is_none(), "CI must be able to mount: {output:?}");
-        println!("skipped: nothing can be mounted here: {output:?}");
+        let said = format!("{output:?}");
+        let permitted = !said.contains("ermission denied") && !said.contains("not permitted");
+        assert!(!permitted || std::env::var_os("CI").is_none(), "{said}");
+        println!("skipped: nothing can be mounted here: {said}");
         None
     }
 
