@@ -195,7 +195,7 @@ impl SqliteStore {
 
     /// Takes the limits of a node; the last one counts.
     pub(crate) fn configure(&self, limits: &Limits) {
-        self.handle.queues.configure(Bounds::of(limits));
+        self.handle.queues.configure(Bounds::of(&limits.clone().usable()));
     }
 
     /// What the store has saved. Blocks until the writer has looked.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Sqlite;
-use super::writer::{after, now};
+use super::writer::now;
 use crate::sqlite::Error;
 
 thread_local! {
@@ -108,7 +108,7 @@ impl Lent {
     /// Waits for the end, at most so long, and takes the database back. A statement that runs then is waited for:
     /// interrupting it could roll back more than its own transaction.
     pub(super) fn wait(&self, limit: Duration) -> (Sqlite, End) {
-        let until = after(limit);
+        let until = now() + limit;
         let mut place = self.place();
         loop {
             let left = until.saturating_duration_since(now());

@@ -21,11 +21,6 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// So long after now, or so late that it makes no difference.
-pub(super) fn after(delay: Duration) -> Instant {
-    now() + delay.min(LONGEST)
-}
-
 /// What the writer is told by all others.
 pub(super) struct Queues {
     state: Mutex<State>,
@@ -133,7 +128,7 @@ impl Queues {
             None => {
                 state.later.push_back(Box::new(Caught(work)));
                 if state.due.is_none() {
-                    state.due = Some(after(state.bounds.settle_delay));
+                    state.due = Some(now() + state.bounds.settle_delay);
                     drop(state);
                     self.changed.notify_one();
                 }
@@ -246,7 +241,7 @@ pub(super) fn run(queues: &Arc<Queues>, mut database: Sqlite, lock: File) {
     let mut writer =
         Writer { queues: queues.clone(), batch: VecDeque::new(), status: Status::Closed };
     while let Some(bounds) = queues.next(&mut writer.batch) {
-        let until = after(bounds.batch_time);
+        let until = now() + bounds.batch_time;
         let may_start = |started| started == 0 || now() < until;
         if batch::run(&mut database, &mut writer.batch, may_start) == After::Poisoned {
             writer.status = Status::Poisoned;
@@ -297,6 +292,3 @@ fn text(panic: &(dyn Any + Send)) -> String {
         _ => "with something that is no text".to_owned(),
     }
 }
-
-/// Ten years: what is waited for in vain is waited for as long.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
