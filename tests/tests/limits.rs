@@ -44,6 +44,27 @@ impl Scene {
         Raw::greet_and_look(self.server.address(), found.id.0).await.expect("a session")
     }
 
+    /// Peers that take the places which the good client leaves of four; there is no fifth.
+    async fn take_four_places(&self) -> Vec<Raw> {
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            peers.push(Raw::greet(self.server.address()).await.expect("there is a place"));
+        }
+        let mut fifth = Raw::connect(self.server.address()).await.expect("a connection");
+        assert!(fifth.ends_within(SOON).await);
+        peers
+    }
+
+    /// Another peer is taken after a while.
+    async fn has_place(&self) {
+        let place = async {
+            while Raw::greet(self.server.address()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("a place", place).await;
+    }
+
     /// The good client was never cut off, is answered, and nothing panicked.
     async fn is_well(&self) {
         let answer = call(&self.work, Semantics::AtMostOnce, order(u64::MAX));
@@ -235,31 +256,16 @@ async fn large_messages_together_keep_to_the_sessions_and_the_processs_bytes() {
 #[tokio::test]
 async fn connections_over_the_limit_are_closed_at_once_and_places_come_back() {
     let scene = scene(Limits { connections: 4, ..Limits::default() }).await;
-    let mut peers = Vec::new();
-    for _ in 0..3 {
-        peers.push(Raw::greet(scene.server.address()).await.expect("there is a place"));
-    }
-    let mut fifth = Raw::connect(scene.server.address()).await.expect("a connection");
-    assert!(fifth.ends_within(SOON).await);
+    let peers = scene.take_four_places().await;
     scene.is_well().await;
     drop(peers);
-    let place = async {
-        while Raw::greet(scene.server.address()).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("a place", place).await;
+    scene.has_place().await;
 }
 
 #[tokio::test]
 async fn connections_of_one_host_over_its_limit_take_no_places_of_another() {
     let scene = scene(Limits { connections_per_host: 4, ..Limits::default() }).await;
-    let mut peers = Vec::new();
-    for _ in 0..3 {
-        peers.push(Raw::greet(scene.server.address()).await.expect("there is a place"));
-    }
-    let mut fifth = Raw::connect(scene.server.address()).await.expect("a connection");
-    assert!(fifth.ends_within(SOON).await);
+    let peers = scene.take_four_places().await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 2], 0).into()).expect("all of 127.0.0.0/8 is this machine");
     let stream = socket.connect(scene.server.address()).await.expect("a connection");
@@ -269,12 +275,7 @@ async fn connections_of_one_host_over_its_limit_take_no_places_of_another() {
     assert_eq!(kind, FrameKind::WELCOME);
     scene.is_well().await;
     drop(peers);
-    let place = async {
-        while Raw::greet(scene.server.address()).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    within("a place", place).await;
+    scene.has_place().await;
 }
 
 #[tokio::test]
