@@ -51,7 +51,7 @@ impl Place {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let serving = runtime.block_on(async {
             let serving = farcall::serve(at, "sensor", Probe(number)).await?;
-            serving.node().announce(group, &here()).await?;
+            serving.node().announce_with(group, &here()).await?;
             Ok::<_, Box<dyn Error>>(serving)
         })?;
         Ok(Place { runtime, serving })
@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let node = Node::builder().build();
     let url = format!("{group}/sensor");
-    let sensors: SensorGroup = runtime.block_on(node.multicast(&url, &here()))?;
+    let sensors: SensorGroup = runtime.block_on(node.multicast_with(&url, &here()))?;
 
     println!("{SENSORS} sensors are found at {group}, of which one is broken");
     assert_eq!(sensors.members().len() as u64, SENSORS);

@@ -94,8 +94,16 @@ impl Node {
     /// # Errors
     /// [`ServeError::Address`] if it is not the number of a host in a `udp://` address, [`ServeError::Listen`] if the
     /// system refuses, [`ServeError::NoRuntime`] outside a runtime.
+    pub async fn announce(&self, group: impl IntoUrl) -> Result<(), ServeError> {
+        self.announce_with(group, &Discovery::default()).await
+    }
+
+    /// As [`announce`](Node::announce), through the interface and to the callers that `settings` say.
+    ///
+    /// # Errors
+    /// As [`Node::announce`].
     #[allow(clippy::unused_async, reason = "as `listen`: the socket needs a runtime")]
-    pub async fn announce(
+    pub async fn announce_with(
         &self,
         group: impl IntoUrl,
         settings: &Discovery,
@@ -122,7 +130,15 @@ impl Node {
     /// # Errors
     /// No method runs here. [`CallError::BadAddress`] if the URL is not such an address with an object,
     /// [`CallError::Unreachable`] if the system gives no socket, [`CallError::Closed`] if there is no runtime.
-    pub fn discover<P: Proxy>(
+    pub fn discover<P: Proxy>(&self, url: impl IntoUrl) -> Result<Finding<P>, CallError> {
+        self.discover_with(url, &Discovery::default())
+    }
+
+    /// As [`discover`](Node::discover), through the interface, as far and for as long as `settings` say.
+    ///
+    /// # Errors
+    /// As [`Node::discover`].
+    pub fn discover_with<P: Proxy>(
         &self,
         url: impl IntoUrl,
         settings: &Discovery,
@@ -258,6 +274,14 @@ pub(crate) fn group_address(url: &Url) -> Result<SocketAddr, AddressError> {
             reason: "a group is an address of `udp://` by number, such as `udp://239.255.42.1:7400`",
         }),
     }
+}
+
+/// Whether an address can only be that of a group. A subnet's broadcast address looks like any other.
+pub(crate) fn is_group(url: &Url) -> bool {
+    group_address(url).is_ok_and(|group| match group.ip() {
+        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_multicast(),
+    })
 }
 
 /// Parts of the wait: the question is asked at the beginning of each but the last.

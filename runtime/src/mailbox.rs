@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 
 use crate::address::{IntoUrl, Url};
-use crate::discover::Discovery;
+use crate::discover::{Discovery, is_group};
 use crate::error::CallError;
 use crate::group::{Group as _, Member};
 use crate::node::Node;
@@ -62,15 +62,17 @@ impl Node {
         Mailbox::open(self, name, capacity)
     }
 
-    /// A sender to the mailbox at `url`, with the default [`SenderConfig`].
+    /// A sender to the mailbox at `url`, with the default [`SenderConfig`]; to those that are
+    /// [found](Node::found_sender) there if it is a multicast group's address, or `255.255.255.255`.
     ///
     /// # Errors
-    /// As [`Node::lookup`]: [`CallError::NoSuchObject`] if there is no mailbox of that name.
+    /// As [`Node::lookup`]: [`CallError::NoSuchObject`] if there is no mailbox of that name. As [`Node::found_sender`] for
+    /// a group.
     pub async fn sender<T>(&self, url: impl IntoUrl) -> Result<Sender<T>, CallError> {
         self.sender_with(url, SenderConfig::default()).await
     }
 
-    /// A sender to the mailbox at `url`.
+    /// As [`sender`](Node::sender), with a config.
     ///
     /// # Errors
     /// As [`Node::sender`]; for [`Semantics::ExactlyOnce`] also [`CallError::NoStore`] on a node without a store, and
@@ -81,6 +83,9 @@ impl Node {
         config: SenderConfig,
     ) -> Result<Sender<T>, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
+        if is_group(&url) {
+            return self.found_sender(url, &Discovery::default(), config).await;
+        }
         let way = match config.semantics {
             #[cfg(feature = "sqlite")]
             Semantics::ExactlyOnce => {
@@ -146,7 +151,7 @@ impl Node {
         url: impl IntoUrl,
         settings: &Discovery,
     ) -> Result<Vec<Url>, CallError> {
-        let mut finding = self.discover::<P>(url, settings)?;
+        let mut finding = self.discover_with::<P>(url, settings)?;
         let mut urls = Vec::new();
         while let Some(found) = finding.next().await {
             urls.extend(found.urls.into_iter().next());

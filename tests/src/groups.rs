@@ -253,8 +253,8 @@ impl Scene {
         let settings = Discovery { wait: Duration::from_secs(1), ..Discovery::default() };
         let group = match self.reach {
             Reach::Unicast => client.group((0..self.desks).map(|desk| self.url(desk))).await,
-            Reach::Multicast => client.multicast(format!("{MULTICAST}/desk"), &settings).await,
-            Reach::Broadcast => client.broadcast(format!("{BROADCAST}/desk"), &settings).await,
+            Reach::Multicast => client.multicast_with(format!("{MULTICAST}/desk"), &settings).await,
+            Reach::Broadcast => client.broadcast_with(format!("{BROADCAST}/desk"), &settings).await,
         };
         lock(&self.notes).tally.bundled += u64::from(self.reach != Reach::Unicast);
         group.expect("good addresses")
@@ -285,7 +285,7 @@ impl Scene {
         let settings = Discovery::default();
         for at in [MULTICAST, BROADCAST] {
             if self.reach != Reach::Unicast {
-                node.announce(at, &settings).await.expect("it has not joined before");
+                node.announce_with(at, &settings).await.expect("it has not joined before");
             }
         }
     }

@@ -65,12 +65,13 @@ async fn member(number: u64, transport: Transport, group: &str) -> Listening {
     let node = Node::builder().build();
     node.registry().bind_as::<dyn Desk>("desk", Clerk(number)).expect("a free name");
     let here = node.listen(transport.anywhere()).await.expect("a free port");
-    node.announce(group, &settings()).await.expect("loopback has the group");
+    node.announce_with(group, &settings()).await.expect("loopback has the group");
     here
 }
 
 async fn find(node: &Node, group: &str) -> Vec<Found<DeskProxy>> {
-    let mut finding = node.discover(format!("{group}/desk"), &settings()).expect("a good address");
+    let mut finding =
+        node.discover_with(format!("{group}/desk"), &settings()).expect("a good address");
     let mut found = Vec::new();
     while let Some(one) = within("the end of the wait", finding.next()).await {
         found.push(one);
@@ -112,10 +113,10 @@ async fn members_of_a_multicast_group_are_found_and_called() {
     let bell = Node::builder().build();
     bell.registry().bind_as::<dyn Bell>("desk", Clerk(9)).expect("a free name");
     bell.listen("tcp://127.0.0.1:0").await.expect("a free port");
-    bell.announce(&group, &settings()).await.expect("loopback has the group");
+    bell.announce_with(&group, &settings()).await.expect("loopback has the group");
     let bare = Node::builder().build();
     bare.listen("tcp://127.0.0.1:0").await.expect("a free port");
-    bare.announce(&group, &settings()).await.expect("loopback has the group");
+    bare.announce_with(&group, &settings()).await.expect("loopback has the group");
     let elsewhere = member(9, Transport::Tcp, &multicast_group()).await;
 
     found_and_called(&group, &members).await;
@@ -136,7 +137,7 @@ async fn a_sender_reaches_the_mailboxes_that_are_found_at_a_multicast_group() {
         let node = Node::builder().build();
         let inbox: Mailbox<u64> = node.mailbox("orders", Capacity::Bounded(4)).expect("free");
         node.listen(transport.anywhere()).await.expect("a free port");
-        node.announce(&group, &settings()).await.expect("loopback has the group");
+        node.announce_with(&group, &settings()).await.expect("loopback has the group");
         inboxes.push(inbox);
     }
     // The name with another object behind it.
@@ -170,10 +171,10 @@ async fn what_is_no_address_of_a_group_is_a_clear_error() {
     for url in
         ["tcp://239.255.42.1:7400/desk", "udp://localhost:7400/desk", "udp://239.255.42.1:7400"]
     {
-        let error = node.discover::<DeskProxy>(url, &settings()).expect_err("it is none");
+        let error = node.discover_with::<DeskProxy>(url, &settings()).expect_err("it is none");
         assert!(matches!(error, CallError::BadAddress(_)), "{url}: {error}");
     }
-    assert!(node.announce("tcp://239.255.42.1:7400", &settings()).await.is_err());
+    assert!(node.announce_with("tcp://239.255.42.1:7400", &settings()).await.is_err());
 }
 
 /// A socket that hears the questions of a group, as everybody in the network can.

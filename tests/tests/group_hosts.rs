@@ -14,6 +14,12 @@ fn three_hosts_on_a_bridge_are_found_and_called_while_one_is_killed() {
 }
 
 #[test]
+fn hosts_on_a_bridge_are_called_by_the_address_of_their_group_alone() {
+    let Some(said) = run("plain") else { return };
+    assert_eq!(said, "3 answers by multicast, 3 by broadcast, 3 mailboxes");
+}
+
+#[test]
 fn a_thousand_calls_by_multicast_hold_at_five_percent_loss_while_each_host_is_killed() {
     // The program holds what was told against what ran.
     if let Some(said) = run("lossy") {

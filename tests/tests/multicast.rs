@@ -38,13 +38,13 @@ async fn members(count: usize) -> Members {
         let (node, log) = (Node::builder().build(), Log::new());
         node.registry().bind("work", Worker::new(&log)).expect("a free name");
         node.listen(Transport::Udp.anywhere()).await.expect("a free port");
-        node.announce(format!("udp://{at}"), &settings()).await.expect("loopback has groups");
+        node.announce_with(format!("udp://{at}"), &settings()).await.expect("loopback has groups");
         nodes.push(node);
         logs.push(log);
     }
     let node = Node::builder().build();
     let group: WorkGroup =
-        node.multicast(format!("udp://{at}/work"), &settings()).await.expect("a good address");
+        node.multicast_with(format!("udp://{at}/work"), &settings()).await.expect("a good address");
     assert_eq!(group.members().len(), count);
     Members { at, nodes, logs, group }
 }
@@ -195,13 +195,13 @@ async fn a_broadcast_carries_what_may_be_lost_or_repeated_and_refuses_the_rest()
         node.registry().bind("work", Worker::new(&log)).expect("a free name");
         node.listen(Transport::Udp.anywhere()).await.expect("a free port");
         let at = format!("udp://127.255.255.255:{port}");
-        node.announce(at, &settings()).await.expect("loopback has a broadcast address");
+        node.announce(at).await.expect("loopback has a broadcast address");
         nodes.push(node);
         logs.push(log);
     }
     let url = format!("udp://127.255.255.255:{port}/work");
     let node = Node::builder().build();
-    let group: WorkGroup = node.broadcast(url, &settings()).await.expect("a good address");
+    let group: WorkGroup = node.broadcast(url).await.expect("a good address");
     assert_eq!(group.members().len(), 2);
     assert!(within("all", group.maybe(order(1)).all()).await.is_met());
     assert!(within("all", group.at_least_once(order(2)).all()).await.is_met());
@@ -219,7 +219,7 @@ async fn a_broadcast_carries_what_may_be_lost_or_repeated_and_refuses_the_rest()
 async fn a_group_that_nobody_answers_for_is_empty() {
     let node = Node::builder().limits(Limits::default()).build();
     let url = format!("udp://{}/work", group_address());
-    let group: WorkGroup = node.multicast(url, &settings()).await.expect("a good address");
+    let group: WorkGroup = node.multicast_with(url, &settings()).await.expect("a good address");
     assert!(group.members().is_empty());
     assert!(group.at_most_once(order(1)).majority().await.require().is_err());
 }

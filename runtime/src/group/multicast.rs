@@ -70,7 +70,15 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::discover`] and [`Node::group`]. That nobody answers is no error: the group is empty then.
-    pub async fn multicast<G: Group>(
+    pub async fn multicast<G: Group>(&self, url: impl IntoUrl) -> Result<G, CallError> {
+        self.multicast_with(url, &Discovery::default()).await
+    }
+
+    /// As [`multicast`](Node::multicast), through the interface and as far as `settings` say.
+    ///
+    /// # Errors
+    /// As [`Node::multicast`].
+    pub async fn multicast_with<G: Group>(
         &self,
         url: impl IntoUrl,
         settings: &Discovery,
@@ -85,7 +93,15 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::multicast`].
-    pub async fn broadcast<G: Group>(
+    pub async fn broadcast<G: Group>(&self, url: impl IntoUrl) -> Result<G, CallError> {
+        self.broadcast_with(url, &Discovery::default()).await
+    }
+
+    /// As [`broadcast`](Node::broadcast), through the interface and as far as `settings` say.
+    ///
+    /// # Errors
+    /// As [`Node::multicast`].
+    pub async fn broadcast_with<G: Group>(
         &self,
         url: impl IntoUrl,
         settings: &Discovery,
@@ -100,7 +116,8 @@ impl Node {
         broadcast: bool,
     ) -> Result<G, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
-        let mut finding = self.discover::<<G::Interface as Interface>::Proxy>(&url, settings)?;
+        let mut finding =
+            self.discover_with::<<G::Interface as Interface>::Proxy>(&url, settings)?;
         let group: SocketAddr = group_address(&url).map_err(CallError::BadAddress)?;
         let multicast = self.multicast_socket(group, settings.reach())?;
         let members = G::from_members(Members::new(self.clone(), Some(multicast), broadcast));

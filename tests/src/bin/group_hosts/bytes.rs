@@ -16,7 +16,8 @@ pub(super) async fn client(folder: &Path) -> Result<(), Failed> {
         hosts.push(Host::start(number, &["host"], &log_of(folder, number))?);
     }
     let node = Node::builder().build();
-    let bundled: WorkGroup = node.multicast(format!("{}/work", GROUPS[0]), &settings()?).await?;
+    let bundled: WorkGroup =
+        node.multicast_with(format!("{}/work", GROUPS[0]), &settings()?).await?;
     assert_eq!(bundled.members().len(), usize::from(MEMBERS));
     let apart = Node::builder().build();
     let apart: WorkGroup =

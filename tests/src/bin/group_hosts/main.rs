@@ -1,11 +1,12 @@
 //! Hosts on a bridge, each in a network namespace of its own, and a client that finds and calls them.
 //!
 //! The test `group_hosts` runs it with `unshare -n`: what it makes of devices, addresses and rules is in its own namespaces
-//! and goes with them. `group_hosts found FOLDER`, `lossy`, `bytes`, `outside` and `anyone` are the client, `host NUMBER LOG`, `open`
-//! and `stranger` what it starts. The last line says what held.
+//! and goes with them. `group_hosts found FOLDER`, `plain`, `lossy`, `bytes`, `outside` and `anyone` are the client, `host NUMBER
+//! LOG`, `open` and `stranger` what it starts. The last line says what held.
 
 mod bytes;
 mod outside;
+mod plain;
 
 use std::error::Error;
 use std::net::Ipv4Addr;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use farcall::{CallError, Callers, Discovery, Group as _, Limits, Node, Semantics};
+use farcall::{
+    CallError, Callers, Capacity, Discovery, Group as _, Limits, Mailbox, Node, Semantics,
+};
 use farcall_tests::bridge::{self, Failed, Host, index_of, set_up};
 use farcall_tests::recorder::{Recorder, runs};
 use farcall_tests::service::{Report, WorkGroup, WorkProxy, eventually, order};
@@ -26,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match words[..] {
         ["found", folder] => runtime.block_on(found(Path::new(folder))),
+        ["plain", folder] => runtime.block_on(plain::client(Path::new(folder))),
         ["lossy", folder] => runtime.block_on(lossy(Path::new(folder))),
         ["bytes", folder] => runtime.block_on(bytes::client(Path::new(folder))),
         ["outside", folder] => runtime.block_on(outside::client(Path::new(folder), "host")),
@@ -37,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             runtime.block_on(host(number.parse()?, Path::new(log), Callers::Anyone))
         }
         ["stranger", number, _] => outside::stranger(number.parse()?),
-        _ => Err("group_hosts found|lossy|bytes|outside|anyone FOLDER".into()),
+        _ => Err("group_hosts found|plain|lossy|bytes|outside|anyone FOLDER".into()),
     }
 }
 
@@ -58,12 +62,14 @@ async fn host(number: u8, log: &Path, callers: Callers) -> Result<(), Failed> {
     let here = Ipv4Addr::new(10, 77, 0, number);
     let node = Node::builder().limits(quick()).build();
     node.registry().bind("work", Recorder::open(log)?)?;
+    let orders: Mailbox<u64> = node.mailbox("orders", Capacity::Bounded(4))?;
+    tokio::spawn(async move { while orders.receive().await.is_ok() {} });
     node.listen(format!("udp://{here}:{PORT}")).await?;
     node.listen(format!("udp://[fd77::{number}]:{PORT}")).await?;
     let (interface, interface_index) = (Some(here), index_of("eth0")?);
     let settings = Discovery { interface, interface_index, callers, ..Discovery::default() };
     for group in GROUPS {
-        node.announce(group, &settings).await?;
+        node.announce_with(group, &settings).await?;
     }
     println!("ready");
     // The reading is a thread's: the runtime has others.
@@ -111,7 +117,7 @@ async fn found(folder: &Path) -> Result<(), Failed> {
     let node = Node::builder().build();
     let mut urls = Vec::new();
     for group in GROUPS {
-        let mut finding = node.discover::<WorkProxy>(format!("{group}/work"), &settings()?)?;
+        let mut finding = node.discover_with::<WorkProxy>(format!("{group}/work"), &settings()?)?;
         let mut found = Vec::new();
         while let Some(one) = finding.next().await {
             found.extend(one.urls);
@@ -156,7 +162,7 @@ async fn lossy(folder: &Path) -> Result<(), Failed> {
         hosts.push(start(folder, number)?);
     }
     let node = Node::builder().limits(quick()).build();
-    let group: WorkGroup = node.multicast(format!("{}/work", GROUPS[0]), &settings()?).await?;
+    let group: WorkGroup = node.multicast_with(format!("{}/work", GROUPS[0]), &settings()?).await?;
     assert_eq!(group.members().len(), usize::from(HOSTS));
     for host in &mut hosts {
         assert_eq!(host.ask("lose")?, "done");

@@ -22,7 +22,7 @@ pub(super) async fn client(folder: &Path, kind: &str) -> Result<(), Failed> {
     }
     let mut stranger = Host::start(66, &["stranger"], folder)?;
     let node = Node::builder().limits(quick()).build();
-    let group: WorkGroup = node.multicast(format!("{}/work", GROUPS[0]), &settings()?).await?;
+    let group: WorkGroup = node.multicast_with(format!("{}/work", GROUPS[0]), &settings()?).await?;
     assert_eq!(group.members().len(), usize::from(HOSTS));
     for host in &mut hosts {
         // An answer to the stranger needs no router: it is not the way back that keeps it from being answered.
