@@ -285,7 +285,7 @@ impl Disk {
         let unknown = |disk: &mut Disk, fault| {
             disk.failed.unknown += 1;
             disk.poisoned = true;
-            if disk.rng.chance(500) {
+            if !draft.tables.violated && disk.rng.chance(500) {
                 disk.hidden = Some(draft.tables.clone());
             }
             Some(Committed::Unknown(fault))

@@ -46,6 +46,8 @@ struct Ghost {
     parent: Option<u64>,
     saved: bool,
     told: Option<Told>,
+    /// Its client decided that alone: an old copy of the journal does not know of it, nor can anybody tell.
+    alone: bool,
     /// It was parked, or its journal sends nothing any more.
     given_up: bool,
     /// It was to be cancelled: its journal may have let it go without a word.
@@ -96,8 +98,8 @@ impl Oracle {
     pub(super) fn called(&mut self, nonce: u64, home: usize, server: usize, parent: Option<u64>) {
         self.counts.calls += 1;
         self.counts.chained += u64::from(parent.is_some());
-        let (saved, told, given_up, cancelled) = (false, None, false, false);
-        let ghost = Ghost { home, server, parent, saved, told, given_up, cancelled };
+        let (saved, told, alone, given_up, cancelled) = (false, None, false, false, false);
+        let ghost = Ghost { home, server, parent, saved, told, alone, given_up, cancelled };
         self.ghosts.insert(nonce, ghost);
     }
 
@@ -132,14 +134,14 @@ impl Oracle {
             return Err(broken("I6", format!("call {nonce:x} was never made and ended")));
         };
         let excused = self.meddled.excuses(ghost.server) || self.meddled.purged_copy(ghost.home);
-        if excused || (here && self.meddled.forked(ghost.home)) {
+        if excused || ((here || ghost.alone) && self.meddled.forked(ghost.home)) {
             ghost.told = None;
             ghost.given_up = true;
             return Ok(());
         }
         match ghost.told {
             None => {
-                ghost.told = Some(told);
+                (ghost.told, ghost.alone) = (Some(told), here);
                 match told {
                     Told::Ok(_) => self.counts.answers += 1,
                     Told::Error(_) => self.counts.errors += 1,
@@ -206,14 +208,18 @@ impl Oracle {
         self.enqueued.extend(effect.enqueued.map(|enqueued| (effect.run, enqueued)));
         let times = self.effects.entry(nonce).or_default();
         *times += 1;
-        // A copy from before the first registration registers anew where the other's was dropped.
-        let anew = self.meddled.purged_copy(ghost.home);
+        // A copy from before the first registration registers anew where the other's was dropped, or where the server's
+        // store was turned back and has given its number to somebody else.
+        let turned_back = self.meddled.restored.contains(&ghost.server);
+        let anew =
+            self.meddled.purged_copy(ghost.home) || turned_back && self.meddled.forked(ghost.home);
         if *times > 1 && !anew {
             return Err(broken("I6", format!("call {nonce:x} took effect {times} times")));
         }
-        if matches!(ghost.told, Some(Told::Never | Told::Error(_)))
-            && !self.meddled.excuses(ghost.server)
-        {
+        let excused = anew
+            || self.meddled.excuses(ghost.server)
+            || ghost.alone && self.meddled.forked(ghost.home);
+        if matches!(ghost.told, Some(Told::Never | Told::Error(_))) && !excused {
             let what = format!("call {nonce:x} took effect after it ended as {:?}", ghost.told);
             return Err(broken("I2", what));
         }
