@@ -60,10 +60,12 @@ const PLANTED_IN_STORES: &[&str] = &[
     "keys_end_with_their_calls",
     "old_copies_are_believed",
     "old_journals_are_believed",
+    "only_floors_are_stored",
     "own_errors_keep_their_effects",
     "registrations_are_given_anew",
     "requests_are_not_compared",
     "stores_are_not_compared",
+    "unbound_calls_count_as_finished",
     "unknown_commits_count_as_none",
 ];
 

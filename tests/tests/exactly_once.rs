@@ -451,6 +451,30 @@ async fn both_stores_forget_what_both_have_finished() {
 }
 
 #[tokio::test]
+async fn a_call_to_a_server_that_never_answers_lets_other_servers_forget() {
+    let folder = Folder::new("exactly-once");
+    let limits = Limits { inbox_rows: 8, ..Limits::default() };
+    let server = Server::start_with(&folder.file("server.db"), TCP, limits).await;
+    let inbox = folder.file("server.db");
+    for run in 0..2 {
+        // A second run finds the call in its journal.
+        let node = client(&folder.file("client.db"));
+        if run == 0 {
+            let nowhere: LedgerProxy = node.proxy("tcp://127.0.0.1:1/ledger").expect("an address");
+            nowhere.note(1000, How::Well).start().await.expect("saved").detach();
+        }
+        let ledger: LedgerProxy = node.lookup(server.url()).await.expect("bound");
+        for number in 10 * run + 1..=10 * run + 10 {
+            let noted = within("a note", ledger.note(number, How::Well)).await;
+            assert_eq!(noted.expect("there is room again"), number);
+        }
+        eventually("the inbox is empty", || rows(&inbox, "farcall_inbox") == 0).await;
+        assert_eq!(node.unfinished(), 1);
+    }
+    assert_eq!(server.notes().len(), 20);
+}
+
+#[tokio::test]
 async fn a_replaced_store_is_noticed_and_accepted_only_by_the_program() {
     let World { folder, server, client, ledger } = World::new(TCP).await;
     assert_eq!(ledger.note(1, How::Well).await.expect("noted"), 1);

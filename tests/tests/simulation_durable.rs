@@ -56,6 +56,7 @@ fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
         ("refused keys and full journals", events.not_saved, 300),
         ("callers that got a ticket", events.deferred, 3_000),
         ("results that were taken later", events.recovered, 10_000),
+        ("ends that were told around calls without a store", events.held_up, 2_000),
         ("restored databases", events.restored, 2_000),
         ("replaced databases", events.replaced, 2_000),
         ("copied journals", events.copied, 2_000),

@@ -16,6 +16,7 @@ pub(crate) mod execute;
 pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod outbound;
+mod parked;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
-//! Which calls of a session are finished: all below a floor, and ranges above it.
+//! Which calls of a session, or of a registration, are finished: all below a floor, and ranges above it.
 //!
 //! The client keeps one of what it finished, the server one of what it was told. Bounded: only unfinished calls leave
-//! gaps, and of those there are at most a window's worth.
+//! gaps, and of those there are at most a window's worth, or as many as a client of exactly-once calls may tell.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use crate::id::Seq;
 use crate::wire::frame::Ranges;
 
 /// A set of sequence numbers that only grows: `1..floor` and some ranges above.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finished {
     floor: Seq,
     /// Ascending, neither empty nor adjacent, all above `floor`.
@@ -25,6 +25,16 @@ impl Default for Finished {
 }
 
 impl Finished {
+    /// All numbers below `floor`, and those of the ranges.
+    pub(crate) fn of(floor: Seq, above: &[(Seq, Seq)]) -> Finished {
+        let mut finished = Finished { floor, ..Finished::default() };
+        for &(start, end) in above.iter().filter(|(start, end)| start < end) {
+            finished.insert_range(start, end);
+        }
+        finished.grown = false;
+        finished
+    }
+
     /// The lowest number that is not in the set.
     #[inline]
     pub(crate) fn floor(&self) -> Seq {
@@ -40,6 +50,17 @@ impl Finished {
     fn is_above(&self, seq: Seq) -> bool {
         let index = self.above.partition_point(|&(_, end)| end <= seq);
         self.above.get(index).is_some_and(|&(start, _)| start <= seq)
+    }
+
+    /// Whether all numbers from `start` to below `end` are in the set.
+    pub(crate) fn covers(&self, start: Seq, end: Seq) -> bool {
+        let index = self.above.partition_point(|&(_, next)| next < end);
+        end <= self.floor || self.above.get(index).is_some_and(|&(first, _)| first <= start)
+    }
+
+    /// The number behind the last one in the set.
+    pub(crate) fn end(&self) -> Seq {
+        self.above.back().map_or(self.floor, |&(_, end)| end)
     }
 
     /// Adds one number.

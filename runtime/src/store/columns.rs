@@ -8,7 +8,9 @@ use crate::id::{Epoch, MethodId, RegistrationId, Seq, StoreId};
 use crate::protocol::durable::rows::{
     AnswerRow, Binding, Keyed, Outcome, RegistrationRow, Request, Saved, ServerRow,
 };
+use crate::protocol::finished::Finished;
 use crate::wire::durable::Answer;
+use crate::wire::frame::Ranges;
 
 /// A call's number as SQLite orders it: SQLite has no unsigned numbers, and a number may have all 64 bits.
 pub(super) fn ordered(seq: Seq) -> i64 {
@@ -71,16 +73,34 @@ pub(super) fn server(row: &Row<'_>) -> rusqlite::Result<ServerRow> {
     Ok(ServerRow { peer: row.get(0)?, binding, seen: row.get::<_, i64>(3)?.cast_unsigned() })
 }
 
-/// `id, client, epoch, opening, floor, max`.
+/// `id, client, epoch, opening, floor, max, above`.
 pub(super) fn registration(row: &Row<'_>) -> rusqlite::Result<RegistrationRow> {
     Ok(RegistrationRow {
         id: RegistrationId(row.get::<_, i64>(0)?.cast_unsigned()),
         client: store_id(row.get(1)?),
         epoch: Epoch(row.get(2)?),
         opening: u128::from_be_bytes(row.get(3)?),
-        floor: seq(row.get(4)?),
+        finished: Finished::of(seq(row.get(4)?), &ranges(row.get_ref(6)?.as_blob()?)),
         max: seq(row.get(5)?),
     })
+}
+
+/// Ranges of numbers as bytes: each its start and its end, with the highest byte first.
+pub(super) fn range_bytes(ranges: &Ranges) -> Vec<u8> {
+    ranges
+        .iter()
+        .flat_map(|(start, end)| [start.to_be_bytes(), end.to_be_bytes()])
+        .flatten()
+        .collect()
+}
+
+/// The ranges that [`range_bytes`] made these of.
+fn ranges(bytes: &[u8]) -> Ranges {
+    let numbers = bytes
+        .chunks_exact(8)
+        .map(|number| number.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)));
+    let numbers: Vec<Seq> = numbers.collect();
+    numbers.chunks_exact(2).map(|range| (range[0], range[1])).collect()
 }
 
 /// `digest, answer, code, body`.

@@ -24,7 +24,7 @@ impl InboxRows for Sqlite {
 
     fn registration(&mut self, id: RegistrationId) -> Result<Option<RegistrationRow>, StoreError> {
         let select = own!(
-            "select id, client, epoch, opening, floor, max from main.farcall_registration where id = ?1"
+            "select id, client, epoch, opening, floor, max, above from main.farcall_registration where id = ?1"
         );
         let mut select = self.get().guarded.own(select)?;
         Ok(select.query_row([id.0.cast_signed()], columns::registration).optional()?)
@@ -32,7 +32,7 @@ impl InboxRows for Sqlite {
 
     fn registration_of(&mut self, client: StoreId) -> Result<Option<RegistrationRow>, StoreError> {
         let select = own!(
-            "select id, client, epoch, opening, floor, max from main.farcall_registration where client = ?1"
+            "select id, client, epoch, opening, floor, max, above from main.farcall_registration where client = ?1"
         );
         let mut select = self.get().guarded.own(select)?;
         Ok(select.query_row([client.0.as_bytes()], columns::registration).optional()?)
@@ -41,17 +41,19 @@ impl InboxRows for Sqlite {
     fn put_registration(&mut self, row: &RegistrationRow) -> Result<(), StoreError> {
         let inner = self.get_mut();
         let put = own!(
-            "insert into main.farcall_registration (id, client, epoch, opening, floor, max)
-             values (?1, ?2, ?3, ?4, ?5, ?6)
-             on conflict (id) do update set client = ?2, epoch = ?3, opening = ?4, floor = ?5, max = ?6"
+            "insert into main.farcall_registration (id, client, epoch, opening, floor, max, above)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             on conflict (id) do update set
+                client = ?2, epoch = ?3, opening = ?4, floor = ?5, max = ?6, above = ?7"
         );
         inner.guarded.own(put)?.execute(params![
             row.id.0.cast_signed(),
             row.client.0.as_bytes(),
             row.epoch.0,
             row.opening.to_be_bytes(),
-            columns::ordered(row.floor),
-            columns::ordered(row.max)
+            columns::ordered(row.finished.floor()),
+            columns::ordered(row.max),
+            columns::range_bytes(&row.finished.ranges())
         ])?;
         inner.numbers.registered(row.id);
         inner.numbers.touch();
@@ -106,21 +108,26 @@ impl InboxRows for Sqlite {
         self.get_mut().answers(registration)
     }
 
-    fn drop_answers_below(
+    fn drop_answers(
         &mut self,
         registration: RegistrationId,
-        floor: Seq,
+        start: Seq,
+        end: Seq,
     ) -> Result<Option<Seq>, StoreError> {
         let inner = self.get_mut();
         let (count, max) = inner.answers(registration)?;
-        let highest =
-            own!("select max(seq) from main.farcall_inbox where registration = ?1 and seq < ?2");
-        let below = params![registration.0.cast_signed(), columns::ordered(floor)];
+        let highest = own!(
+            "select max(seq) from main.farcall_inbox where registration = ?1 and seq >= ?2 and seq < ?3"
+        );
+        let (start, end) = (columns::ordered(start), columns::ordered(end));
+        let range = params![registration.0.cast_signed(), start, end];
         let highest: Option<i64> =
-            inner.guarded.own(highest)?.query_row(below, |row| row.get(0))?;
+            inner.guarded.own(highest)?.query_row(range, |row| row.get(0))?;
         let Some(highest) = highest else { return Ok(None) };
-        let delete = own!("delete from main.farcall_inbox where registration = ?1 and seq < ?2");
-        let gone = inner.guarded.own(delete)?.execute(below)?;
+        let delete = own!(
+            "delete from main.farcall_inbox where registration = ?1 and seq >= ?2 and seq < ?3"
+        );
+        let gone = inner.guarded.own(delete)?.execute(range)?;
         let left = count.saturating_sub(gone);
         let max = if left == 0 { 0 } else { max };
         inner.numbers.set_answers(registration, Some((left, max)));

@@ -8,7 +8,7 @@ use super::StoreError;
 use crate::id::StoreId;
 
 /// All steps from an empty file to the present tables.
-pub(super) const STEPS: &[&str] = &[STEP_1];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2];
 
 /// Numbers of calls are in the order of their numbers: see [`ordered`](super::columns::ordered). The other unsigned
 /// numbers are as they are in 64 bits.
@@ -73,6 +73,11 @@ create table main.farcall_inbox (
     body blob not null,
     primary key (registration, seq)
 ) strict, without rowid;
+";
+
+/// Finished calls above the floor: see [`ranges`](super::columns::ranges).
+const STEP_2: &str = "
+alter table main.farcall_registration add column above blob not null default x'';
 ";
 
 /// Brings a file up to the last of these steps, inside the open transaction. `fresh` is its name if it has none yet.

@@ -13,6 +13,7 @@ use crate::protocol::durable::rows::{
     AnswerRow, Binding, Database as _, InboxRows as _, JournalRows as _, RegistrationRow, Request,
     ServerRow, Usage,
 };
+use crate::protocol::finished::Finished;
 use crate::sqlite::{self, Transaction};
 use crate::wire::durable::Answer;
 
@@ -152,7 +153,7 @@ fn registration(id: u64) -> RegistrationRow {
         client: client(id),
         epoch: Epoch(3),
         opening: u128::MAX - 1,
-        floor: 1,
+        finished: Finished::default(),
         max: 0,
     }
 }

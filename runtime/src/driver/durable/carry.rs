@@ -67,17 +67,20 @@ pub(super) async fn cancel(journal: Arc<Journal>, seq: Seq, request: Arc<Request
 /// Tells a server what it may forget, once nothing else has told it for a while.
 pub(super) async fn forget(journal: Arc<Journal>, peer: Arc<str>) {
     tokio::time::sleep(FORGET_AFTER).await;
-    let stamp = {
+    let told = {
         let mut state = lock(&journal.state);
         let Some(at) = state.peers.get_mut(&peer) else { return };
         at.forgetting = false;
         if state.closed.is_some() { None } else { state.outbound.forgetting(&peer) }
     };
-    let (Some(stamp), Ok(link)) = (stamp, journal.link(&peer)) else { return };
+    let (Some((stamp, above)), Ok(link)) = (told, journal.link(&peer)) else { return };
     let mut bytes = Vec::new();
     stamp.put(&mut bytes);
-    // What is not heard is said again with the next call.
-    let _ = ask(&link, "forget", &(payload::AsBytes(bytes.as_slice()),)).await;
+    let told = ask(&link, "forget", &(payload::AsBytes(bytes.as_slice()), &above)).await;
+    // The floor is said again with the next call; what is above it is not.
+    if !above.is_empty() && !matches!(told, Ok((Status::Ok, _)) | Err(CallError::Closed { .. })) {
+        journal.forget_at(&peer);
+    }
 }
 
 /// A call on its way.
@@ -198,6 +201,8 @@ impl Carrier {
                         "the server does not decide about a call yet"
                     );
                 }
+                // It may wait to be told what it may forget.
+                self.journal.forget_at(&self.request.peer);
                 Progress::Failed
             }
             Meaning::Park(parked) => {

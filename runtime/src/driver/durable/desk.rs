@@ -25,8 +25,9 @@ pub(crate) trait RemoteStore {
     /// The result is a word.
     async fn fence(&self, request: &[u8], code: u8, text: &str) -> Vec<u8>;
 
-    /// Forgets the answers below a stamp's floor. The result is empty, or a word that says what is wrong.
-    async fn forget(&self, stamp: &[u8]) -> Vec<u8>;
+    /// Forgets the answers below a stamp's floor, and those in these half-open ranges above it. The result is empty, or a
+    /// word that says what is wrong.
+    async fn forget(&self, stamp: &[u8], above: Vec<(u64, u64)>) -> Vec<u8>;
 }
 
 /// The store behind [`NAME`].
@@ -71,9 +72,12 @@ impl RemoteStore for Desk {
         })
     }
 
-    async fn forget(&self, stamp: &[u8]) -> Result<Vec<u8>, CallError> {
+    async fn forget(&self, stamp: &[u8], above: Vec<(u64, u64)>) -> Result<Vec<u8>, CallError> {
         let stamp = read(stamp)?;
-        let forgotten = in_store(&self.store, move |db| inbox::forget(db, &stamp)).await;
+        if above.len() > inbox::MOST_RANGES {
+            return Err(not_understood("more ranges of finished calls than a client tells"));
+        }
+        let forgotten = in_store(&self.store, move |db| inbox::forget(db, &stamp, &above)).await;
         Ok(match forgotten {
             Ok(None) => Vec::new(),
             Ok(Some(verdict)) => bytes(&verdict.word(0)),

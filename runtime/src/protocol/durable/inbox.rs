@@ -1,7 +1,7 @@
 //! The server's decisions about exactly-once calls, each inside one transaction.
 //!
 //! Answers one question: may this call run now? A call runs only under a registration that this store made and still
-//! holds, of the newest opening of the client's journal, and only if no row answers it and the floor has not passed it.
+//! holds, of the newest opening of the client's journal, and only if no row answers it and it is not known to be finished.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use super::rows::{AnswerRow, Digest, InboxRows, RegistrationRow};
 use crate::error::FailureCode;
 use crate::id::{CommitNumber, Epoch, RegistrationId, Seq, StoreId};
 use crate::limits::Limits;
+use crate::protocol::finished::Finished;
 use crate::wire::durable::{Answer, Stamp, Word};
 
 /// What a client says when it registers.
@@ -128,7 +129,8 @@ pub(crate) fn register<D: InboxRows>(
         }
         None => {
             let (id, opening) = (db.next_registration()?, wanted.opening);
-            let row = RegistrationRow { id, client, epoch, opening, floor: 1, max: 0 };
+            let finished = Finished::default();
+            let row = RegistrationRow { id, client, epoch, opening, finished, max: 0 };
             db.put_registration(&row)?;
             row
         }
@@ -150,23 +152,24 @@ pub(crate) fn admit<D: InboxRows>(
         Err(verdict) => return Ok(Admission::Say(verdict)),
     };
     let (mut answers, _) = db.answers(row.id)?;
-    if stamp.floor > row.floor && answers >= FORGOTTEN_AT_ONCE.min(limits.inbox_rows) {
-        row = raise_floor(db, row, stamp.floor)?;
+    if stamp.floor > row.finished.floor() && answers >= FORGOTTEN_AT_ONCE.min(limits.inbox_rows) {
+        row = finish(db, row, stamp.floor, &[])?;
         answers = db.answers(row.id)?.0;
     }
-    if stamp.seq < row.floor {
+    if row.finished.contains(stamp.seq) {
         return Ok(Admission::Say(Verdict::Stale));
     }
     if cfg_canary!("answers_are_kept_for_a_while") && stamp.seq > KEPT_BY_A_CANARY {
-        db.drop_answers_below(row.id, stamp.seq - KEPT_BY_A_CANARY)?;
+        db.drop_answers(row.id, 0, stamp.seq - KEPT_BY_A_CANARY)?;
     }
     if let Some(answer) = db.answer(row.id, stamp.seq)? {
         let same = answer.digest.is_none_or(|answered| answered == *digest)
             || cfg_canary!("requests_are_not_compared");
         return Ok(Admission::Say(if same { Verdict::Answer(answer) } else { Verdict::Different }));
     }
-    // The client's lowest unfinished call is taken in beyond: the floor waits for it, and all others for the floor.
-    let lowest = stamp.seq <= stamp.floor && !cfg_canary!("a_full_inbox_refuses_every_call");
+    // The client's lowest unfinished calls are taken in beyond: what it tells waits for them, and all others for that.
+    let lowest = stamp.seq <= stamp.floor.max(row.finished.end())
+        && !cfg_canary!("a_full_inbox_refuses_every_call");
     if answers >= limits.inbox_rows && !lowest {
         let text = "too many answers are not acknowledged: raise `Limits::inbox_rows`".into();
         return Ok(Admission::Say(Verdict::Again(text)));
@@ -197,14 +200,17 @@ pub(crate) fn fence<D: InboxRows>(
     }
 }
 
-/// Forgets what the client says is finished; returns what is wrong with the stamp, if something is.
-pub(crate) fn forget<D: InboxRows>(db: &mut D, stamp: &Stamp) -> Result<Option<Verdict>, D::Error> {
+/// Forgets what the client says is finished, below the stamp's floor and in these ranges above it; returns what is wrong
+/// with the stamp, if something is.
+pub(crate) fn forget<D: InboxRows>(
+    db: &mut D,
+    stamp: &Stamp,
+    above: &[(Seq, Seq)],
+) -> Result<Option<Verdict>, D::Error> {
     match known(db, stamp)? {
         Err(verdict) => Ok(Some(verdict)),
         Ok(row) => {
-            if stamp.floor > row.floor {
-                raise_floor(db, row, stamp.floor)?;
-            }
+            finish(db, row, stamp.floor, above)?;
             Ok(None)
         }
     }
@@ -239,22 +245,45 @@ fn known<D: InboxRows>(
     Ok(Ok(row))
 }
 
-/// In one transaction: rows that were gone while the floor is not stored would run again.
-fn raise_floor<D: InboxRows>(
+/// Notes which calls are finished, and drops their answers. In one transaction: calls whose answers were gone without that
+/// would run again.
+fn finish<D: InboxRows>(
     db: &mut D,
     row: RegistrationRow,
     floor: Seq,
+    above: &[(Seq, Seq)],
 ) -> Result<RegistrationRow, D::Error> {
-    let dropped = db.drop_answers_below(row.id, floor)?.unwrap_or(0);
+    let mut finished = row.finished.clone();
+    finished.raise(floor);
+    for &(start, end) in above.iter().filter(|(start, end)| start < end) {
+        finished.insert_range(start, end);
+    }
+    // No honest client makes that many: what it tells later has the gaps of before, or fewer of them.
+    if !finished.take_grown() || finished.gaps() > MOST_RANGES {
+        return Ok(row);
+    }
+    let mut max = row.max;
+    let all = [(0, finished.floor())].into_iter().chain(finished.ranges());
+    for (start, end) in all.filter(|(start, end)| !row.finished.covers(*start, *end)) {
+        max = max.max(db.drop_answers(row.id, start, end)?.unwrap_or(0));
+    }
     if cfg_canary!("answers_leave_before_the_floor_is_stored") {
         return Ok(row);
     }
-    let row = RegistrationRow { floor, max: row.max.max(dropped), ..row };
+    let finished = if cfg_canary!("only_floors_are_stored") {
+        Finished::of(finished.floor(), &[])
+    } else {
+        finished
+    };
+    let row = RegistrationRow { finished, max, ..row };
     db.put_registration(&row)?;
     Ok(row)
 }
 
 /// A call raises the stored floor only when so many answers have piled up: it is cheaper for many at once.
 const FORGOTTEN_AT_ONCE: usize = 64;
+/// How many ranges of finished calls a client tells, and a server keeps of it: each ends at a call that the client has not
+/// bound to a store yet.
+pub(crate) const MOST_RANGES: usize = 1_024;
 /// Numbers that a planted bug remembers, as others remember minutes.
 const KEPT_BY_A_CANARY: Seq = 4;

@@ -1,20 +1,21 @@
 //! What a client may send of its saved calls, and what a server's word means for them.
 //!
 //! Three rules are kept here. A call is sent only to the store that it is bound to, and is bound durably before it is
-//! first sent. The floor that a store is told never passes a call whose end is not durable. What cannot be asked about is
-//! parked: it is never sent again by itself.
+//! first sent. What a store is told to be finished has no call whose end is not durable, and that may still be sent there.
+//! What cannot be asked about is parked: it is never sent again by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::inbox::{NotRegistered, Register, Registered};
+use super::inbox::{MOST_RANGES, NotRegistered, Register, Registered};
+pub(crate) use super::parked::{Parked, Stopped};
 use super::rows::{Binding, Outcome, ServerRow};
 use crate::error::FailureCode;
 use crate::id::{CommitNumber, Epoch, RegistrationId, Seq, StoreId};
 use crate::wire::durable::{Stamp, Word};
+use crate::wire::frame::Ranges;
 
 /// All unfinished calls of a journal, and the servers they are for.
 #[derive(Debug, Clone)]
@@ -52,30 +53,6 @@ struct Peer {
     /// That registration was confirmed for this opening of the journal.
     ready: bool,
     parked: Option<Parked>,
-}
-
-/// Why calls to a server, or one of them, are not sent any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parked {
-    /// The server's store is another one than before.
-    OtherStore { before: StoreId, now: StoreId },
-    /// The server's store is older than what it has told.
-    WentBack,
-    /// The server dropped the registration under which the call may have run.
-    Expired,
-    /// The server holds the call for finished.
-    Stale,
-    /// The server answered another request under this number.
-    Different,
-}
-
-/// Why a journal sends nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stopped {
-    /// It was opened again since, or a copy of it was: the calls belong to that opening.
-    Fenced,
-    /// It is older than what a server has had from it.
-    WentBack,
 }
 
 /// Whether a call may be sent now.
@@ -340,14 +317,24 @@ impl Outbound {
         self.peers.remove(peer);
     }
 
-    /// What a server may forget, as a stamp without a call; nothing if the client is not registered there.
-    pub(crate) fn forgetting(&self, peer: &str) -> Option<Stamp> {
+    /// What a server may forget: all below the floor of a stamp without a call, and these ranges above it. Nothing if the
+    /// client is not registered there.
+    pub(crate) fn forgetting(&self, peer: &str) -> Option<(Stamp, Ranges)> {
         let at = self.peers.get(peer).filter(|at| at.ready)?;
         let ServerRow { binding, seen, .. } = *at.known.as_ref()?;
         let Binding { store, registration } = binding;
         let floor = self.floor(binding);
         let epoch = self.identity.epoch;
-        Some(Stamp { store, registration, epoch, seq: floor, floor, seen, nonce: 0 })
+        let stamp = Stamp { store, registration, epoch, seq: floor, floor, seen, nonce: 0 };
+        Some((stamp, self.above(floor, binding)))
+    }
+
+    /// Whether calls of which no floor tells are finished at a server, for it waits for one that is bound to no store yet.
+    pub(crate) fn is_held_up(&self, peer: &str) -> bool {
+        let known = self.peers.get(peer).and_then(|at| at.known.as_ref());
+        let end = known.map(|known| self.lowest_bound(known.binding));
+        let unbound = self.unbound.first();
+        end.zip(unbound).is_some_and(|(end, unbound)| unbound + 1 < end)
     }
 
     /// What registers a client where it has nothing to send, so that it may tell its floor; nothing if it is registered,
@@ -389,9 +376,32 @@ impl Outbound {
 
     /// All calls below are finished, durably, or are none of this binding.
     fn floor(&self, binding: Binding) -> Seq {
-        let unbound = self.unbound.first().copied();
-        let bound = self.bound.get(&binding).and_then(BTreeSet::first).copied();
-        unbound.into_iter().chain(bound).min().unwrap_or(self.published)
+        let lowest = self.lowest_bound(binding);
+        self.unbound.first().map_or(lowest, |unbound| lowest.min(*unbound))
+    }
+
+    /// All calls below are so too, but for those that are bound to no store yet.
+    fn lowest_bound(&self, binding: Binding) -> Seq {
+        let bound = self.bound.get(&binding).and_then(BTreeSet::first);
+        bound.copied().unwrap_or(self.published)
+    }
+
+    /// What is finished above the floor, from the lowest number on: the ranges between calls that are bound to no store yet.
+    fn above(&self, floor: Seq, binding: Binding) -> Ranges {
+        let end = self.lowest_bound(binding);
+        let mut unbound = self.unbound.range(floor..end.max(floor));
+        if cfg_canary!("unbound_calls_count_as_finished") {
+            return Ranges::from([(floor, end)]);
+        }
+        let (mut ranges, mut start) = (Ranges::new(), floor);
+        while start < end && ranges.len() < MOST_RANGES {
+            let next = unbound.next().copied().unwrap_or(end);
+            if start < next {
+                ranges.push((start, next));
+            }
+            start = next + 1;
+        }
+        ranges
     }
 
     fn binding_of(&self, seq: Seq) -> Option<Binding> {
@@ -430,37 +440,6 @@ fn register(identity: Identity, known: Option<&ServerRow>) -> Register {
 
 fn store_id(number: u128) -> StoreId {
     StoreId(Uuid::from_u128(number))
-}
-
-impl fmt::Display for Parked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Parked::OtherStore { before, now } => write!(
-                f,
-                "the server has another store than before ({now}, not {before}); if that is right, say so with \
-                 `Node::accept_store`"
-            ),
-            Parked::WentBack => f.write_str(
-                "the server's store is older than what it has answered: a copy of it was restored; if that is \
-                 right, say so with `Node::accept_store`",
-            ),
-            Parked::Expired => f.write_str("the server has dropped what it knew of this client"),
-            Parked::Stale => f.write_str("the server holds the call for finished"),
-            Parked::Different => f.write_str("the server has answered another request under its number"),
-        }
-    }
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Stopped::Fenced => f.write_str("the journal was opened again by somebody else, who has its calls now"),
-            Stopped::WentBack => f.write_str(
-                "the journal is older than what a server has had from it: a copy of it was restored, and nothing \
-                 of it is sent",
-            ),
-        }
-    }
 }
 
 /// The code that a fence gets when the server refused a call before it looked at its number.

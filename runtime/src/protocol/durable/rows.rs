@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::id::{CommitNumber, Epoch, MethodId, RegistrationId, Seq, StoreId};
+use crate::protocol::finished::Finished;
 use crate::wire::durable::Answer;
 
 /// Transactions, one at a time, with one savepoint inside.
@@ -141,14 +142,16 @@ pub(crate) trait InboxRows: Database {
         row: &AnswerRow,
     ) -> Result<(), Self::Error>;
 
-    /// How many answers a registration has, and the highest number among them (0 if it has none).
+    /// How many answers a registration has, and a number that none of them is above (0 if it has none); one of its calls
+    /// had that number.
     fn answers(&mut self, registration: RegistrationId) -> Result<(usize, Seq), Self::Error>;
 
-    /// Forgets the answers below a number; returns the highest that it forgot.
-    fn drop_answers_below(
+    /// Forgets the answers from one number to below another; returns the highest that it forgot.
+    fn drop_answers(
         &mut self,
         registration: RegistrationId,
-        floor: Seq,
+        start: Seq,
+        end: Seq,
     ) -> Result<Option<Seq>, Self::Error>;
 }
 
@@ -243,8 +246,8 @@ pub(crate) struct RegistrationRow {
     /// The newest opening of the journal, and what that opening drew at random.
     pub(crate) epoch: Epoch,
     pub(crate) opening: u128,
-    /// Answers below are gone, and calls below never run.
-    pub(crate) floor: Seq,
+    /// Answers to these calls are gone, and they never run.
+    pub(crate) finished: Finished,
     /// No call above ever had an answer, as far as those that are gone tell.
     pub(crate) max: Seq,
 }

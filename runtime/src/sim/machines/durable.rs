@@ -65,6 +65,8 @@ pub struct Faults {
     pub full: bool,
     /// Methods panic, end their transaction, or leave it so that it cannot be committed.
     pub methods: bool,
+    /// Servers are to be found at one of their addresses only in the end.
+    pub absent: bool,
     /// Callers stop waiting, and cancel.
     pub give_ups: bool,
     /// An old copy of a database is put in its place.
@@ -186,6 +188,8 @@ counters! {
         restored,
         /// See `restored`.
         replaced,
+        /// What was finished was told around calls that were bound to no store.
+        held_up,
         /// Journals that were copied.
         copied,
         /// Attempts to drop a registration.
@@ -231,6 +235,7 @@ impl Faults {
             commits: on,
             full: on,
             methods: on,
+            absent: on,
             give_ups: on,
             restored: on,
             replaced: on,

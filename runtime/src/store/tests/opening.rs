@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::*;
 use crate::store::schema::STEPS;
@@ -169,6 +169,20 @@ fn an_older_schema_is_brought_up_to_date() {
     assert_eq!(found.expect("both are there"), (STEPS.len() + 1, "red".to_owned()));
     drop(store);
     assert!(matches!(SqliteStore::open(folder.file()), Err(StoreError::NewerSchema { .. })));
+}
+
+#[test]
+fn a_file_of_the_first_schema_keeps_its_registrations() {
+    let folder = Folder::new();
+    drop(SqliteStore::open_with(&folder.file(), &STEPS[..1]).expect("the folder can be written"));
+    let bare = Connection::open(folder.file()).expect("it is a database");
+    let (client, opening) = (client(1), u128::MAX - 1);
+    let columns = params![client.0.as_bytes(), opening.to_be_bytes(), i64::MIN + 1, i64::MIN];
+    let insert = "insert into farcall_registration values (1, ?1, 3, ?2, ?3, ?4)";
+    bare.execute(insert, columns).expect("nobody else has it");
+    drop(bare);
+    let found = run(&folder.open(), |db| db.registration(RegistrationId(1)));
+    assert_eq!(found.expect("it can be read"), Some(registration(1)));
 }
 
 #[test]

@@ -122,11 +122,12 @@ fn answers_come_back_until_the_floor_passes_them() {
         db.put_answer(RegistrationId(2), SEQS[0], &answer(b"another's"))?;
         assert_eq!(db.answer(id, SEQS[2])?.as_ref(), Some(&fenced));
         assert_eq!(db.answers(id)?, (3, SEQS[2]));
-        assert_eq!(db.drop_answers_below(id, SEQS[0])?, None);
-        assert_eq!(db.drop_answers_below(id, SEQS[1] + 1)?, Some(SEQS[1]));
+        assert_eq!(db.drop_answers(id, 0, SEQS[0])?, None);
+        assert_eq!(db.drop_answers(id, SEQS[0] + 1, SEQS[2])?, Some(SEQS[1]));
         assert_eq!(db.answer(id, SEQS[1])?, None);
-        assert_eq!(db.answers(id)?, (1, SEQS[2]));
-        assert_eq!(db.drop_answers_below(id, u64::MAX)?, Some(SEQS[2]));
+        assert_eq!(db.answer(id, SEQS[0])?, Some(answer(b"first")));
+        assert_eq!(db.answers(id)?, (2, SEQS[2]));
+        assert_eq!(db.drop_answers(id, 0, u64::MAX)?, Some(SEQS[2]));
         assert_eq!(db.answers(id)?, (0, 0));
         assert_eq!(db.answers(RegistrationId(2))?, (1, SEQS[0]));
         Ok(())
@@ -139,8 +140,9 @@ fn a_registration_is_replaced_and_its_number_never_given_again() {
     let folder = Folder::new();
     let store = folder.open();
     let checked = run(&store, |db| {
+        let finished = Finished::of(SEQS[0] + 1, &[(SEQS[1], SEQS[1] + 2), (SEQS[2], u64::MAX)]);
         let newer =
-            RegistrationRow { epoch: Epoch::LAST, floor: SEQS[2], max: SEQS[2], ..registration(1) };
+            RegistrationRow { epoch: Epoch::LAST, finished, max: SEQS[2], ..registration(1) };
         assert_eq!(db.next_registration()?, RegistrationId(1));
         db.put_registration(&registration(1))?;
         db.put_registration(&newer)?;
@@ -170,7 +172,7 @@ fn a_client_with_answers_is_not_purged() {
     .unwrap();
     assert!(!block_on(store.purge(client(1))).unwrap());
     assert_eq!(block_on(store.registrations()).unwrap()[0].unacknowledged, 1);
-    run(&store, |db| db.drop_answers_below(RegistrationId(1), 6)).unwrap();
+    run(&store, |db| db.drop_answers(RegistrationId(1), 0, 6)).unwrap();
     assert!(block_on(store.purge(client(1))).unwrap());
     assert_eq!(block_on(store.registrations()).unwrap(), []);
 }

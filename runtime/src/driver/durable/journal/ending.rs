@@ -204,12 +204,13 @@ impl Journal {
         }
     }
 
-    /// Tells the server what it may forget, when there is nothing else to tell it for a while.
-    fn forget_at(self: &Arc<Journal>, peer: &Arc<str>) {
+    /// Tells the server what it may forget, when there is nothing else to tell it for a while, or not all of it.
+    pub(in crate::driver::durable) fn forget_at(self: &Arc<Journal>, peer: &Arc<str>) {
         let mut state = lock(&self.state);
-        let closed = state.closed.is_some();
+        let (closed, held_up) = (state.closed.is_some(), state.outbound.is_held_up(peer));
         let Some(at) = state.peers.get_mut(peer) else { return };
-        if closed || at.carried > 0 || std::mem::replace(&mut at.forgetting, true) {
+        let told = at.carried > 0 && !held_up;
+        if closed || told || std::mem::replace(&mut at.forgetting, true) {
             return;
         }
         drop(state);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::super::inbox::{NotRegistered, Registered};
+use super::super::inbox::{MOST_RANGES, NotRegistered, Registered};
 use super::super::outbound::{Identity, Meaning, Outbound, Parked, Registration, Sending, Stopped};
 use super::super::rows::{Binding, ServerRow};
 use crate::id::{Epoch, RegistrationId, Seq, StoreId};
@@ -96,7 +96,56 @@ fn the_floor_waits_for_each_end_to_be_durable_and_for_calls_without_a_store() {
     assert_eq!(stamp(&mut outbound, 4).floor, seq(3));
     outbound.settled(seq(4));
     outbound.settled(seq(3));
-    assert_eq!(outbound.forgetting(&peer()).map(|stamp| stamp.floor), Some(seq(5)));
+    assert_eq!(outbound.forgetting(&peer()).map(|(stamp, _)| stamp.floor), Some(seq(5)));
+}
+
+#[test]
+fn what_is_finished_is_told_around_calls_without_a_store() {
+    let mut outbound = ready(&[0, 1]);
+    let told = |outbound: &Outbound| {
+        let (stamp, above) = outbound.forgetting(&peer()).expect("it is registered");
+        (stamp.floor - EPOCH.first_seq(), above)
+    };
+    let range = |start, end| (seq(start), seq(end));
+    for call in [2, 4, 5] {
+        outbound.publish(seq(call), None);
+    }
+    for call in [0, 1] {
+        outbound.settled(seq(call));
+    }
+    // 3 was given to nobody, and never will be. Nothing is told of what is not given yet.
+    assert_eq!(told(&outbound), (2, vec![range(3, 4)]));
+    outbound.publish(seq(6), Some(binding(OLD)));
+    outbound.publish(seq(7), Some(binding(OLD)));
+    outbound.settled(seq(7));
+    // Nor beyond the lowest call that is under way there.
+    assert_eq!(told(&outbound), (2, vec![range(3, 4)]));
+    outbound.settled(seq(6));
+    assert_eq!(told(&outbound), (2, vec![range(3, 4), range(6, 8)]));
+    // One of another server is none of this one, once that is durable.
+    outbound.adopted(ServerRow { peer: "tcp://other:1".into(), ..row(NEW, 0) }, &[seq(4)]);
+    assert_eq!(told(&outbound), (2, vec![range(3, 5), range(6, 8)]));
+    assert!(outbound.is_held_up(&peer()));
+    outbound.settled(seq(2));
+    assert_eq!(told(&outbound), (5, vec![range(6, 8)]));
+    outbound.settled(seq(5));
+    assert_eq!(told(&outbound), (8, vec![]));
+    assert!(!outbound.is_held_up(&peer()));
+}
+
+#[test]
+fn no_more_ranges_are_told_than_a_server_takes() {
+    let mut outbound = ready(&[]);
+    for call in 0..2 * (MOST_RANGES as u64 + 10) {
+        // Every other one waits for a server that is not there.
+        outbound.publish(seq(call), (call % 2 == 1).then(|| binding(OLD)));
+        if call % 2 == 1 {
+            outbound.settled(seq(call));
+        }
+    }
+    let (_, above) = outbound.forgetting(&peer()).expect("it is registered");
+    assert_eq!(above.len(), MOST_RANGES);
+    assert_eq!(above[MOST_RANGES - 1].0, seq(2 * MOST_RANGES as u64 - 1));
 }
 
 #[test]
@@ -107,7 +156,7 @@ fn after_a_restart_all_that_is_finished_may_be_forgotten() {
     outbound.all_published();
     outbound.adopted(row(OLD, 5), &[]);
     assert_eq!(outbound.registering(&peer()), None);
-    let floor = outbound.forgetting(&peer()).map(|stamp| stamp.floor);
+    let floor = outbound.forgetting(&peer()).map(|(stamp, _)| stamp.floor);
     assert_eq!(floor, Some(Epoch(1).first_seq() + 5));
 }
 

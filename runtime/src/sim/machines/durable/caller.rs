@@ -18,8 +18,10 @@ use crate::protocol::durable::outbound::{
     Meaning, Parked, Refused, Registration, Sending, Stopped, fence_code,
 };
 use crate::protocol::durable::rows::{Binding, JournalRows, Outcome, Saved, ServerRow};
+use crate::protocol::finished::Finished;
 use crate::sim::oracle::broken;
 use crate::wire::durable::{Stamp, Word};
+use crate::wire::frame::Ranges;
 
 /// A saved call that is driven.
 pub(super) struct Active {
@@ -115,8 +117,9 @@ impl World {
         let (wait, body) = (20_000 << exchange.asked.min(6), exchange.body.clone());
         let peer = exchange.peer.clone();
         self.events.asked_again += u64::from(self.exchange_is_old(node, number));
-        let to = listener(self, &peer);
-        self.send(Ask { way: Way { node, life, exchange: number }, to, sender, body });
+        if let Some(to) = listener(self, &peer) {
+            self.send(Ask { way: Way { node, life, exchange: number }, to, sender, body });
+        }
         let wait = wait + self.plan.latency_us * 2 + self.rng.below(10_000);
         self.after(wait, Event::Resend { node, life, exchange: number });
     }
@@ -163,6 +166,8 @@ impl World {
                     Meaning::Finished(outcome) => self.end(node, seq, outcome),
                     Meaning::Again => {
                         self.progress_later(node, seq);
+                        let life = self.nodes[node].lives;
+                        self.after(1_000, Event::Forget { node, life, peer });
                         Ok(())
                     }
                     Meaning::Park(why) => self.park(node, seq, why),
@@ -404,34 +409,37 @@ impl World {
         if life.stopped {
             return Ok(());
         }
-        if let Some(stamp) = life.outbound.forgetting(peer) {
-            self.check_floor(node, &stamp)?;
+        if let Some((stamp, above)) = life.outbound.forgetting(peer) {
+            self.check_finished(node, &stamp, &above)?;
+            self.events.held_up += u64::from(!above.is_empty());
             let mut bytes = Vec::new();
             stamp.put(&mut bytes);
-            self.ask(node, 0, peer, Body::Forget { stamp: bytes }, None);
+            self.ask(node, 0, peer, Body::Forget { stamp: bytes, above }, None);
         } else if let Some(register) = life.outbound.registering(peer) {
             self.ask(node, 0, peer, Body::Register(register), None);
         }
         Ok(())
     }
 
-    /// I7: the floor is not above what is unfinished on the disk.
-    fn check_floor(&self, node: usize, stamp: &Stamp) -> Step {
+    /// I7: what is told to be finished is not unfinished on the disk.
+    fn check_finished(&self, node: usize, stamp: &Stamp, above: &Ranges) -> Step {
         let Stamp { store, registration, floor, .. } = *stamp;
         let bound = Binding { store, registration };
+        let finished = Finished::of(floor, above);
         let image = &self.nodes[node].disk.image;
-        let mut below = image.unfinished().take_while(|(seq, _)| *seq < floor);
-        match below.find(|(_, row)| row.binding.is_none_or(|binding| binding == bound)) {
+        let mut told = image.unfinished().filter(|(seq, _)| finished.contains(*seq));
+        match told.find(|(_, row)| row.binding.is_none_or(|binding| binding == bound)) {
             None => Ok(()),
-            Some((seq, _)) => {
-                Err(broken("I7", format!("node {node} tells {floor:x}, and {seq:x} is unfinished")))
-            }
+            Some((seq, _)) => Err(broken(
+                "I7",
+                format!("node {node} tells {finished:x?}, and {seq:x} is unfinished"),
+            )),
         }
     }
 
     /// What is sent is saved, bound to where it goes, and its registration is noted.
     fn check_call(&self, node: usize, stamp: &Stamp) -> Step {
-        self.check_floor(node, stamp)?;
+        self.check_finished(node, stamp, &Ranges::new())?;
         let image = &self.nodes[node].disk.image;
         let Stamp { store, registration, seq, nonce, .. } = *stamp;
         let bound = Binding { store, registration };

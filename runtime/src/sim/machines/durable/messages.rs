@@ -5,6 +5,7 @@ use super::world::{Event, World};
 use crate::error::FailureCode;
 use crate::id::StoreId;
 use crate::protocol::durable::inbox::{NotRegistered, Register, Registered};
+use crate::wire::frame::Ranges;
 
 /// The way back to whoever asked: which exchange of which life of which node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) enum Body {
     Call { stamp: Vec<u8>, arguments: Vec<u8> },
     Register(Register),
     Fence { stamp: Vec<u8>, arguments: Vec<u8>, code: FailureCode },
-    Forget { stamp: Vec<u8> },
+    Forget { stamp: Vec<u8>, above: Ranges },
 }
 
 /// What comes back.

@@ -275,6 +275,8 @@ pub(super) fn leaves(outcome: &Outcome, wanted: bool) -> bool {
 }
 
 /// Nodes by the address at which they listen.
-pub(super) fn listener(world: &World, peer: &Arc<str>) -> usize {
-    world.plan.clients + server_at(peer) % world.plan.servers
+pub(super) fn listener(world: &World, peer: &Arc<str>) -> Option<usize> {
+    let (at, servers) = (server_at(peer), world.plan.servers);
+    (world.healed || !world.plan.absent || at < servers * 2)
+        .then_some(world.plan.clients + at % servers)
 }

@@ -250,7 +250,7 @@ impl Oracle {
     pub(super) fn dropped(image: &Tables, dropped: &[(RegistrationId, Seq)]) -> Step {
         for (registration, seq) in dropped {
             let row = image.registrations.get(registration);
-            if row.is_some_and(|row| row.floor <= *seq) {
+            if row.is_some_and(|row| !row.finished.contains(*seq)) {
                 return Err(broken("I7", format!("an answer to {seq:x} is gone above the floor")));
             }
         }

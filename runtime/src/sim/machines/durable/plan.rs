@@ -25,6 +25,8 @@ pub(super) struct Plan {
     /// Of a thousand questions, so many are refused by the session.
     pub(super) busy: u64,
     pub(super) crashes: u64,
+    /// Of the three addresses of each server, one is not there before nothing goes wrong any more.
+    pub(super) absent: bool,
     pub(super) disk: Odds,
     /// How often a disk is full for a while.
     pub(super) full: u64,
@@ -69,6 +71,7 @@ impl Plan {
             held_up: some(rng, faults.delays, 200),
             busy: some(rng, faults.refusals, 200),
             crashes: some(rng, faults.crashes, 8),
+            absent: faults.absent,
             disk: Odds {
                 statement: some(rng, faults.statements, 15),
                 refused: some(rng, faults.commits, 60),
@@ -120,6 +123,7 @@ impl Faults {
             commits: drawn(self.commits, 400),
             full: drawn(self.full, 200),
             methods: drawn(self.methods, 400),
+            absent: drawn(self.absent, 300),
             give_ups: drawn(self.give_ups, 500),
             restored: drawn(self.restored && !honest, 400),
             replaced: drawn(self.replaced && !honest, 400),
@@ -129,7 +133,7 @@ impl Faults {
     }
 }
 
-/// The address of a server; each listens at two.
+/// The address of a server; each listens at three.
 pub(super) fn address(peer: u64) -> std::sync::Arc<str> {
     format!("tcp://server:{peer}").into()
 }

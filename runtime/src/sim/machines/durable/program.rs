@@ -36,8 +36,8 @@ impl World {
             None if self.rng.chance(self.plan.unknown_methods) => {
                 (self.rng.below(servers), vec![NO_METHOD])
             }
-            // Each server listens at two addresses.
-            None => (self.rng.below(servers * 2), vec![0]),
+            // Each server listens at three addresses.
+            None => (self.rng.below(servers * 3), vec![0]),
         };
         let server = self.plan.clients + (peer % servers) as usize;
         self.oracle.called(nonce, node, server, None);

@@ -184,15 +184,16 @@ impl InboxRows for Disk {
         Ok((range.count() + usize::from(highest > 0), highest))
     }
 
-    fn drop_answers_below(
+    fn drop_answers(
         &mut self,
         registration: RegistrationId,
-        floor: Seq,
+        start: Seq,
+        end: Seq,
     ) -> Result<Option<Seq>, Fault> {
         self.write(|draft| {
-            let below = (registration, 0)..(registration, floor);
+            let range = (registration, start)..(registration, end);
             let gone: Vec<_> =
-                draft.tables.answers.range(below).map(|(number, _)| *number).collect();
+                draft.tables.answers.range(range).map(|(number, _)| *number).collect();
             if !gone.is_empty() {
                 let answers = Arc::make_mut(&mut draft.tables.answers);
                 answers.retain(|number, _| !gone.contains(number));

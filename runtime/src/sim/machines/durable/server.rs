@@ -61,9 +61,10 @@ impl World {
                     Reply::Word,
                 )
             }
-            Body::Forget { stamp } => {
+            Body::Forget { stamp, above } => {
                 let stamp = parse(&stamp)?;
-                say(way, happened, move |db| inbox::forget(db, &stamp), |_| Reply::Forgotten)
+                let run = move |db: &mut Disk| inbox::forget(db, &stamp, &above);
+                say(way, happened, run, |_| Reply::Forgotten)
             }
         };
         self.submit(to, work);

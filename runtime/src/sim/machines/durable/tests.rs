@@ -82,6 +82,56 @@ fn the_lowest_unfinished_call_runs_though_the_answers_of_others_fill_the_inbox()
 }
 
 #[test]
+fn calls_that_are_finished_above_the_floor_are_forgotten_and_never_run_again() {
+    let (mut disk, limits) = (disk(), Limits { inbox_rows: 4, ..Limits::default() });
+    assert_eq!(registered(&mut disk, 1, 5), Ok(0));
+    [1, 2, 3, 5].iter().for_each(|number| run(&mut disk, *number, 1, &limits));
+    let forget = |disk: &mut Disk, floor, above: &[(u64, u64)]| {
+        let first = Epoch(1).first_seq();
+        let above: Vec<_> = above.iter().map(|(start, end)| (first + start, first + end)).collect();
+        let stamp = stamp(disk, floor, floor);
+        assert_eq!(commit(disk, |db| inbox::forget(db, &stamp, &above)), None);
+    };
+    let stale = Admission::Say(Verdict::Stale);
+    forget(&mut disk, 1, &[(2, 4), (5, 6)]);
+    assert_eq!(disk.image.answers.len(), 1);
+    // What comes late is about less, or nothing at all, and changes nothing.
+    forget(&mut disk, 1, &[(2, 3)]);
+    forget(&mut disk, 1, &[(9, 7)]);
+    for number in [2, 3, 5] {
+        assert_eq!(admit(&mut disk, number, 1, &limits), stale, "{number}");
+    }
+    assert!(matches!(admit(&mut disk, 1, 1, &limits), Admission::Say(Verdict::Answer(_))));
+    assert_eq!(registered(&mut disk, 1, 5), Ok(Epoch(1).first_seq() + 5));
+    // A call that the client said nothing of runs, though the others fill the inbox: what is told next waits for it.
+    [7, 8, 9].iter().for_each(|number| run(&mut disk, *number, 1, &limits));
+    assert!(matches!(admit(&mut disk, 10, 1, &limits), Admission::Say(Verdict::Again(_))));
+    run(&mut disk, 6, 1, &limits);
+    run(&mut disk, 4, 1, &limits);
+    forget(&mut disk, 6, &[]);
+    assert_eq!([4, 5].map(|number| admit(&mut disk, number, 1, &limits)), [stale.clone(), stale]);
+    assert_eq!(disk.image.answers.len(), 4);
+}
+
+#[test]
+fn a_client_that_tells_of_more_ranges_than_it_may_is_not_heard() {
+    let (mut disk, limits) = (disk(), Limits::default());
+    assert_eq!(registered(&mut disk, 1, 5), Ok(0));
+    run(&mut disk, 3, 1, &limits);
+    let first = Epoch(1).first_seq();
+    let ranges: Vec<_> = (1..=inbox::MOST_RANGES as u64 + 1)
+        .map(|number| (first + 2 * number + 1, first + 2 * number + 2))
+        .collect();
+    let stamp = stamp(&disk, 1, 1);
+    assert_eq!(commit(&mut disk, |db| inbox::forget(db, &stamp, &ranges)), None);
+    assert_eq!(disk.image.answers.len(), 1);
+    assert_eq!(commit(&mut disk, |db| inbox::forget(db, &stamp, &ranges[1..])), None);
+    assert_eq!(disk.image.answers.len(), 1);
+    assert_eq!(commit(&mut disk, |db| inbox::forget(db, &stamp, &ranges[..9])), None);
+    assert_eq!(disk.image.answers.len(), 1, "with those before it would be more than it may");
+}
+
+#[test]
 fn a_fence_is_not_told_the_answer_of_another_request_under_its_number() {
     let (mut disk, limits) = (disk(), Limits::default());
     assert_eq!(registered(&mut disk, 1, 5), Ok(0));
