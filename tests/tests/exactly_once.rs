@@ -1,6 +1,8 @@
 //! Exactly-once calls over real sockets and real databases: effects, answers, errors, and what crashes leave.
 
 use std::fmt::Debug;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use farcall::{CallError, Execution, Limits, Node, SqliteStore, remote};
@@ -10,6 +12,7 @@ use farcall_tests::ledger::{
     Folder, How, LedgerProxy, Refused, Server, client, client_with, notes, rows,
 };
 use farcall_tests::service::{Fussy, eventually, within};
+use futures_core::Stream as _;
 
 const TCP: &str = "tcp://127.0.0.1:0";
 const UDP: &str = "udp://127.0.0.1:0";
@@ -253,10 +256,12 @@ async fn unfinished_calls_are_completed_after_a_restart_and_listed() {
     drop((ledger, node));
     let node = client(&folder.file("client.db"));
     assert_eq!(node.unfinished(), 3);
-    let mut recovered = node.recovered().expect("a store");
+    let mut recovered = pin!(node.recovered().expect("a store"));
     let server = Server::start(&folder.file("server.db"), &address).await;
     let mut results = Vec::new();
-    while let Some(call) = within("a call", recovered.next()).await.expect("the store works") {
+    let mut next = async || poll_fn(|cx| recovered.as_mut().poll_next(cx)).await;
+    while let Some(call) = within("a call", next()).await {
+        let call = call.expect("the store works");
         assert_eq!(call.method(), "note");
         results.push(call.decode::<u64, Refused, _>().map_err(|error| error.execution()));
         call.forget().await.expect("forgotten");

@@ -1,8 +1,11 @@
 //! What a node with a store can do: exactly-once calls, and what is left of those that nobody waited for.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
@@ -30,10 +33,18 @@ pub(super) struct Durable {
     journal: Result<Arc<Journal>, StoreError>,
 }
 
-/// Calls that ended while nobody waited for them; see [`Node::recovered`].
+/// Calls that ended while nobody waited for them: a stream; see [`Node::recovered`].
+///
+/// It ends when all calls of earlier runs have, or behind an error of the store.
 pub struct Recovered {
-    walk: Walk,
+    journal: Arc<Journal>,
+    /// The way to the next one. What has been read by then is not lost with who waits for it.
+    step: Pin<Box<dyn Future<Output = (Walk, Found)> + Send>>,
+    failed: bool,
 }
+
+/// The next call that has ended, if there is one.
+type Found = Result<Option<Saved>, CallError>;
 
 /// A call that ended while nobody waited for it.
 ///
@@ -62,7 +73,9 @@ impl Node {
     /// # Errors
     /// [`CallError::NoStore`], or [`CallError::Store`] if the store cannot be used.
     pub fn recovered(&self) -> Result<Recovered, CallError> {
-        Ok(Recovered { walk: Walk::new(self.journal()?.clone()) })
+        let journal = self.journal()?.clone();
+        let step = Box::pin(step(Walk::new(journal.clone())));
+        Ok(Recovered { journal, step, failed: false })
     }
 
     /// Drops a key with the result that is kept under it; false if there is none. The same call under the same key is a
@@ -175,8 +188,7 @@ impl Recovered {
     /// # Errors
     /// [`CallError::Store`] if the store failed.
     pub async fn next(&mut self) -> Result<Option<RecoveredCall>, CallError> {
-        let saved = self.walk.next().await?;
-        Ok(saved.map(|saved| RecoveredCall { saved, journal: self.walk.journal().clone() }))
+        std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
     /// All that are still to come.
@@ -189,6 +201,31 @@ impl Recovered {
             calls.push(call);
         }
         Ok(calls)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RecoveredCall>, CallError>> {
+        let (walk, found) = ready!(self.step.as_mut().poll(cx));
+        self.step = Box::pin(step(walk));
+        let call = |saved| RecoveredCall { saved, journal: self.journal.clone() };
+        Poll::Ready(found.map(|found| found.map(call)))
+    }
+}
+
+async fn step(mut walk: Walk) -> (Walk, Found) {
+    let found = walk.next().await;
+    (walk, found)
+}
+
+impl Stream for Recovered {
+    type Item = Result<RecoveredCall, CallError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.failed {
+            return Poll::Ready(None);
+        }
+        let found = ready!(self.poll(cx)).transpose();
+        self.failed = matches!(found, Some(Err(_)));
+        Poll::Ready(found)
     }
 }
 

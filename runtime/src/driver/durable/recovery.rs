@@ -90,11 +90,6 @@ impl Walk {
         Walk { journal, listener, page: VecDeque::new(), after: 0, read: false }
     }
 
-    /// Whose calls they are.
-    pub(crate) fn journal(&self) -> &Arc<Journal> {
-        &self.journal
-    }
-
     /// The next finished call; nothing when all calls that were there when the node began have ended.
     pub(crate) async fn next(&mut self) -> Result<Option<Saved>, CallError> {
         loop {
