@@ -435,21 +435,22 @@ impl<W> Client<W> {
             arguments: &slot.request,
         };
         let once = slot.semantics == Semantics::Maybe;
-        if let Some(request) = &slot.large_request {
-            let head = frame::call_message_head(&call);
-            out.push_large(slot.seq, head, Body::clone(request), once);
-        } else if slot.request.len() <= out.whole() {
+        let whole = slot.large_request.is_none() && slot.request.len() <= out.whole();
+        if whole {
             if once {
                 out.mark_once();
             }
             frame::put_call(&call, out.small());
+        } else if let Some(request) = &slot.large_request {
+            let head = frame::call_message_head(&call);
+            out.push_large(slot.seq, head, Body::clone(request), once);
         } else {
             let head = frame::call_message_head(&call);
             out.push_large(slot.seq, head, slot.request.clone(), once);
         }
         slot.position = out.position();
         slot.link = self.link_number;
-        self.acks.floor_was_sent(once);
+        self.acks.floor_was_sent(whole, once);
         if slot.oneway {
             self.finish(now, key.index, Answer::Ok);
         }

@@ -1,7 +1,8 @@
 //! What the client has finished, and how much of that the server was told.
 //!
 //! A call's place in the window is free again only when an acknowledgement that covers it was sent: every CALL carries
-//! the floor, CALL_ACK carries ranges above it. In datagrams, where what was sent may be lost, it must have arrived;
+//! the floor, CALL_ACK carries ranges above it. A CALL in fragments tells nothing that counts: it may be refused, or given
+//! up, before it is whole. In datagrams, where what was sent may be lost, it must have arrived;
 //! but there the arrival of a reply is itself an acknowledgement, so that nothing need be told for its own sake.
 
 use crate::id::Seq;
@@ -77,10 +78,10 @@ impl Acks {
         if cfg_canary!("what_was_told_has_arrived") { 0 } else { self.told.len() }
     }
 
-    /// The floor was just sent with a call, which is sent again if it is lost, or is not.
+    /// The floor was just sent with a call, `whole` or in fragments, and `once` or again if it is lost.
     #[inline]
-    pub(super) fn floor_was_sent(&mut self, once: bool) {
-        let told = !(self.datagrams && once);
+    pub(super) fn floor_was_sent(&mut self, whole: bool, once: bool) {
+        let told = if self.datagrams { !once } else { whole };
         if told && !self.unsent.is_empty() {
             let floor = self.finished.floor();
             if self.datagrams {
@@ -188,17 +189,27 @@ mod tests {
             acks.finished(seq, 0, Time::ZERO);
         }
         // Two calls that leave together.
-        acks.floor_was_sent(false);
-        acks.floor_was_sent(false);
+        acks.floor_was_sent(true, false);
+        acks.floor_was_sent(true, false);
         assert_eq!((acks.floor(), acks.in_flight()), (4, 3));
         acks.floor_arrived(4);
         assert_eq!(acks.in_flight(), 0);
         acks.floor_arrived(4);
         acks.finished(4, 0, Time::ZERO);
-        acks.floor_was_sent(false);
+        acks.floor_was_sent(true, false);
         assert_eq!(acks.in_flight(), 1);
         acks.floor_arrived(5);
         assert_eq!(acks.in_flight(), 0);
+    }
+
+    #[test]
+    fn on_a_stream_a_call_in_fragments_frees_no_place() {
+        let mut acks = Acks::new(false);
+        acks.finished(1, 0, Time::ZERO);
+        acks.floor_was_sent(false, false);
+        assert_eq!((acks.untold(), acks.due()), (1, Some(Time::ZERO)));
+        acks.floor_was_sent(true, false);
+        assert_eq!((acks.untold(), acks.due()), (0, None));
     }
 
     #[test]
@@ -208,7 +219,7 @@ mod tests {
         acks.finished(1, 0, Time::ZERO);
         acks.repeat(&mut out);
         acks.arrived(2, &[]);
-        acks.floor_was_sent(false);
+        acks.floor_was_sent(true, false);
         assert_eq!(acks.in_flight(), 1);
         acks.floor_arrived(2);
         assert_eq!(acks.in_flight(), 0);
