@@ -16,4 +16,5 @@ pub mod raw;
 pub mod raw_datagram;
 pub mod recorder;
 pub mod references;
+pub mod seeds;
 pub mod service;

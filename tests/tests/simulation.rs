@@ -2,31 +2,19 @@
 
 use farcall::Semantics;
 use farcall::sim::machines::{
-    Config, Faults, Model, Report, Summary, explore_exhaustively, replay, run, run_many,
+    Config, Faults, Model, Report, explore_exhaustively, replay, run, run_many,
 };
+use farcall_tests::seeds::{fresh, kept, number};
 
 /// Seeds of each test run; `FARCALL_SEEDS` asks for another number.
 const SEEDS: u64 = 20_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-fn kept(summary: &Summary) {
-    if let Some(failure) = &summary.failure {
-        let text = failure.to_string();
-        let lines: Vec<&str> = text.lines().collect();
-        let shown = lines.len().saturating_sub(200);
-        panic!("\n{}", lines[shown..].join("\n"));
-    }
-}
 
 #[test]
 fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
     let seeds = number("FARCALL_SEEDS").unwrap_or(SEEDS);
     let summary = run_many(1..seeds + 1, 2, &Config::default());
     println!("{:?}\n{:?}", summary.counts, summary.events);
-    kept(&summary);
+    kept(summary.failure.as_ref());
     if seeds < SEEDS {
         return;
     }
@@ -56,15 +44,20 @@ fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
 }
 
 #[test]
+fn no_fresh_seed_breaks_a_promise() {
+    kept(run_many(fresh(), 2, &Config::default()).failure.as_ref());
+}
+
+#[test]
 fn without_crash_expiry_and_deadline_every_call_ends_as_its_method_does() {
     let faults = Faults { cuts: true, stalls: true, duplicates: true, ..Faults::NONE };
     let summary = run_many(1..2_001, 2, &Config { faults, ..Config::default() });
-    kept(&summary);
+    kept(summary.failure.as_ref());
     // What is unknown was sent under maybe; the oracle looks at each call.
     assert!(summary.events.cuts > 1_000 && summary.counts.unknown > 0, "{summary:?}");
     let nothing = Config { faults: Faults::NONE, ..Config::default() };
     let summary = run_many(1..1_001, 2, &nothing);
-    kept(&summary);
+    kept(summary.failure.as_ref());
     assert_eq!((summary.counts.unknown, summary.events.resent), (0, 0));
 }
 

@@ -1,26 +1,14 @@
 //! Seeded runs of the protocol's machines over datagrams that are lost, repeated, held up, changed and forged: no seed
 //! may break a promise.
 
-use farcall::sim::machines::{Config, Faults, Summary, replay, run, run_many};
+use farcall::sim::machines::{Config, Faults, replay, run, run_many};
+use farcall_tests::seeds::{fresh, kept, number};
 
 /// Seeds of each test run; `FARCALL_SEEDS` asks for another number.
 const SEEDS: u64 = 20_000;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 fn datagrams(faults: Faults) -> Config {
     Config { faults, datagrams: true, ..Config::default() }
-}
-
-fn kept(summary: &Summary) {
-    if let Some(failure) = &summary.failure {
-        let text = failure.to_string();
-        let lines: Vec<&str> = text.lines().collect();
-        let shown = lines.len().saturating_sub(200);
-        panic!("\n{}", lines[shown..].join("\n"));
-    }
 }
 
 #[test]
@@ -28,7 +16,7 @@ fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
     let seeds = number("FARCALL_SEEDS").unwrap_or(SEEDS);
     let summary = run_many(1..seeds + 1, 2, &datagrams(Faults::ALL));
     println!("{:?}\n{:?}", summary.counts, summary.events);
-    kept(&summary);
+    kept(summary.failure.as_ref());
     if seeds < SEEDS {
         return;
     }
@@ -60,6 +48,11 @@ fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
 }
 
 #[test]
+fn no_fresh_seed_breaks_a_promise() {
+    kept(run_many(fresh(), 2, &datagrams(Faults::ALL)).failure.as_ref());
+}
+
+#[test]
 fn without_crash_expiry_and_deadline_every_call_ends_as_its_method_does() {
     let faults = Faults {
         stalls: true,
@@ -72,11 +65,11 @@ fn without_crash_expiry_and_deadline_every_call_ends_as_its_method_does() {
         ..Faults::NONE
     };
     let summary = run_many(1..2_001, 2, &datagrams(faults));
-    kept(&summary);
+    kept(summary.failure.as_ref());
     // What is unknown was sent under maybe; the oracle looks at each call.
     assert!(summary.events.lost > 5_000 && summary.counts.unknown > 0, "{summary:?}");
     let summary = run_many(1..1_001, 2, &datagrams(Faults::NONE));
-    kept(&summary);
+    kept(summary.failure.as_ref());
     let (counts, events) = (summary.counts, summary.events);
     assert_eq!((counts.unknown, events.resent, events.cuts), (0, 0, 0));
 }

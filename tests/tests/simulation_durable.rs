@@ -1,29 +1,17 @@
 //! Seeded runs of exactly-once calls over disks that fail: no seed may break a promise.
 
-use farcall::sim::machines::durable::{Config, Faults, Summary, replay, run, run_many};
+use farcall::sim::machines::durable::{Config, Faults, replay, run, run_many};
+use farcall_tests::seeds::{fresh, kept, number};
 
 /// Seeds of each test run; `FARCALL_SEEDS` asks for another number.
 const SEEDS: u64 = 20_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-fn kept(summary: &Summary) {
-    if let Some(failure) = &summary.failure {
-        let text = failure.to_string();
-        let lines: Vec<&str> = text.lines().collect();
-        let shown = lines.len().saturating_sub(200);
-        panic!("\n{}", lines[shown..].join("\n"));
-    }
-}
 
 #[test]
 fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
     let seeds = number("FARCALL_SEEDS").unwrap_or(SEEDS);
     let summary = run_many(1..seeds + 1, 2, &Config::default());
     println!("{:?}\n{:?}", summary.counts, summary.events);
-    kept(&summary);
+    kept(summary.failure.as_ref());
     if seeds < SEEDS {
         return;
     }
@@ -68,11 +56,16 @@ fn no_seed_breaks_a_promise_and_all_that_may_happen_does() {
 }
 
 #[test]
+fn no_fresh_seed_breaks_a_promise() {
+    kept(run_many(fresh(), 2, &Config::default()).failure.as_ref());
+}
+
+#[test]
 fn while_nobody_touches_a_store_nothing_is_parked_and_no_journal_stops() {
     let (restored, replaced, copied, purged) = (false, false, false, false);
     let faults = Faults { restored, replaced, copied, purged, ..Faults::ALL };
     let summary = run_many(1..3_001, 2, &Config { faults, ..Config::default() });
-    kept(&summary);
+    kept(summary.failure.as_ref());
     assert!(summary.events.unknown > 300 && summary.events.crashes > 3_000, "{summary:?}");
     assert_eq!((summary.counts.parked, summary.counts.stopped), (0, 0));
 }
@@ -80,7 +73,7 @@ fn while_nobody_touches_a_store_nothing_is_parked_and_no_journal_stops() {
 #[test]
 fn without_faults_nothing_is_asked_again() {
     let summary = run_many(1..1_001, 2, &Config { faults: Faults::NONE, ..Config::default() });
-    kept(&summary);
+    kept(summary.failure.as_ref());
     let (counts, events) = (summary.counts, summary.events);
     assert!(counts.answers > 1_000);
     assert_eq!((events.asked_again, events.tried_again, counts.parked), (0, 0, 0));

@@ -46,7 +46,7 @@ pub(super) struct Cell {
     pub(super) newest: Option<usize>,
     handles: HashSet<u32>,
     /// The client that HELLO came from.
-    client: usize,
+    pub(super) client: usize,
     /// On the newest link, the highest number that was started.
     pub(super) highest: (usize, Seq),
     /// Those of orderly calls that were started, for their order.
@@ -93,7 +93,7 @@ impl World {
             let kept = self.cut_at(pipe, Way::Down);
             self.pipes[pipe].down.close(kept);
             // Now and then nobody is told: the machine is gone, not only the process.
-            self.pipes[pipe].down.swallowed = self.rng.chance(200);
+            self.pipes[pipe].down.swallowed |= self.rng.chance(200);
             self.schedule_delivery(pipe, Way::Down);
         }
         let delay = self.rng.spread(1, 2_000_000);
@@ -178,7 +178,9 @@ impl World {
             (Frame::Fragment(fragment), Some((cell, _))) => {
                 self.server_fragment(pipe, cell, fragment)
             }
-            (Frame::Call(_), Some((cell, _))) if self.is_overtaken(server, cell, bytes) => Ok(()),
+            (Frame::Call(call), Some((cell, _))) if self.is_overtaken() => {
+                self.hold_back(server, cell, call.floor, bytes)
+            }
             (_, Some((cell, _))) => {
                 let newest = self.servers[server].cells[cell].newest;
                 self.events_counted.on_old_links += u64::from(newest != Some(pipe));
@@ -220,18 +222,6 @@ impl World {
                 refused.map_err(|error| violation("server", &error.0))
             }
         }
-    }
-
-    /// Whether this call is held back, to arrive later.
-    fn is_overtaken(&mut self, server: usize, cell: usize, bytes: &[u8]) -> bool {
-        let held = !self.has_healed() && self.rng.chance(self.plan.overtaken);
-        if held {
-            let cell = &self.servers[server].cells[cell];
-            let (client, session) = (cell.client, cell.session.id());
-            self.again_later(Way::Up, client, session, bytes);
-            self.trace.line(self.now, || "network: holds it back".to_owned());
-        }
-        held
     }
 
     fn hello(&mut self, pipe: usize, hello: &Hello) -> Step {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::network::{Pipe, Way};
 use super::plan::TTL_US;
-use super::world::{Event, Step, World};
-use crate::id::SessionId;
-use crate::wire::frame;
+use super::world::{Event, Step, World, violation};
+use crate::id::{Seq, SessionId};
+use crate::wire::frame::{self, Ranges};
 
 impl World {
     /// A client's link breaks, in one of the ways in which links break.
@@ -176,6 +176,27 @@ impl World {
         let delay = self.rng.spread(10, 5 * TTL_US);
         let bytes = bytes.to_vec();
         self.after(delay, Event::Again { way, client, session, bytes });
+    }
+
+    /// Whether this call is overtaken by what was sent after it.
+    pub(super) fn is_overtaken(&mut self) -> bool {
+        !self.has_healed() && self.rng.chance(self.plan.overtaken)
+    }
+
+    /// A call arrives later. What it tells is not overtaken: where calls are, frames of their own tell it.
+    pub(super) fn hold_back(
+        &mut self,
+        server: usize,
+        cell: usize,
+        floor: Seq,
+        bytes: &[u8],
+    ) -> Step {
+        self.trace.line(self.now, || "network: holds it back".to_owned());
+        let cell = &mut self.servers[server].cells[cell];
+        let (client, session) = (cell.client, cell.session.id());
+        let told = cell.session.acknowledge(floor, &Ranges::new());
+        self.again_later(Way::Up, client, session, bytes);
+        told.map_err(|error| violation("server", &error.0))
     }
 
     /// The network brings a frame again, on whatever link its session has now.
