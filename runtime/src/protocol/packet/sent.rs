@@ -23,6 +23,8 @@ pub(super) struct SentDatagrams {
     largest_acked: Option<u64>,
     /// When the last datagram left that asks for an acknowledgement.
     last_eliciting: Time,
+    /// Since when one of these is in flight and none was acknowledged, nor anything done about that.
+    silent_since: Time,
     /// When the next one counts as lost.
     loss_time: Time,
     reordering: Reordering,
@@ -81,6 +83,7 @@ impl SentDatagrams {
             eliciting: 0,
             largest_acked: None,
             last_eliciting: Time::ZERO,
+            silent_since: Time::ZERO,
             loss_time: Time::NEVER,
             reordering: Reordering::default(),
         }
@@ -121,6 +124,16 @@ impl SentDatagrams {
         self.last_eliciting
     }
 
+    #[inline]
+    pub(super) fn silent_since(&self) -> Time {
+        self.silent_since
+    }
+
+    /// Something is done about the silence.
+    pub(super) fn probed(&mut self, now: Time) {
+        self.silent_since = now;
+    }
+
     /// When [`lost`](Self::lost) finds something.
     #[inline]
     pub(super) fn loss_time(&self) -> Time {
@@ -138,6 +151,9 @@ impl SentDatagrams {
     ) {
         let state = if stamp.is_some() { State::InFlight } else { State::Silent };
         if stamp.is_some() {
+            if self.eliciting == 0 {
+                self.silent_since = time;
+            }
             self.in_flight += bytes;
             self.eliciting += 1;
             self.last_eliciting = time;
@@ -164,6 +180,7 @@ impl SentDatagrams {
             State::InFlight => {
                 self.in_flight -= bytes;
                 self.eliciting -= 1;
+                self.silent_since = now;
             }
             State::Silent => {}
             State::Acked => return Acked::Old,

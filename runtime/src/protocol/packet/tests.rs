@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use path::{Faults, World};
 
+use crate::limits::Limits;
 use crate::semantics::Semantics;
 
 const ALL: [Semantics; 3] = [Semantics::Maybe, Semantics::AtLeastOnce, Semantics::AtMostOnce];
@@ -113,6 +114,23 @@ fn where_large_datagrams_vanish_an_answer_falls_back_too() {
     world.answered();
     world.rest();
     assert_eq!((world.runs(), world.records()), (1, 0));
+}
+
+#[test]
+fn an_answer_falls_back_however_often_its_client_is_asked_meanwhile() {
+    // Each question put the probes off, and vanished, since it was filled up with pieces.
+    let limits = Limits { ack_solicit: Duration::from_millis(500), ..Limits::default() };
+    let faults = Faults { delay: Duration::from_millis(400), ..Faults::default() };
+    let mut world = World::with(3, faults, limits);
+    world.handler = Duration::from_secs(1);
+    world.call(Semantics::AtMostOnce, 20_000);
+    while world.runs() == 0 {
+        world.run_for(Duration::from_millis(100));
+    }
+    world.faults.largest = 600;
+    world.run_for(Duration::from_secs(60));
+    world.answered();
+    assert_eq!(world.runs(), 1);
 }
 
 #[test]

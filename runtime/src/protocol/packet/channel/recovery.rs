@@ -37,7 +37,10 @@ impl Channel {
         if !self.sent.awaits() || self.is_given_up() {
             return Time::NEVER;
         }
-        self.sent.last_eliciting() + self.patience()
+        let patience = self.patience();
+        // What is sent meanwhile postpones it, but only so far: what a peer is asked now and then would do so for ever.
+        (self.sent.last_eliciting() + patience)
+            .min(self.sent.silent_since() + patience.saturating_mul(2))
     }
 
     /// The probe timeout after so many probes without an answer.
@@ -53,6 +56,7 @@ impl Channel {
 
     fn probe(&mut self, now: Time) {
         self.probes += 1;
+        self.sent.probed(now);
         if self.probes >= PERSISTENT {
             self.controller.on_persistent_congestion();
             self.rtt.restart_min();

@@ -62,7 +62,11 @@ fn node(n: u64) -> NodeId {
 
 impl World {
     pub(super) fn new(seed: u64, faults: Faults) -> World {
-        let limits = Arc::new(Limits { default_timeout: None, ..Limits::default() });
+        World::with(seed, faults, Limits::default())
+    }
+
+    pub(super) fn with(seed: u64, faults: Faults, limits: Limits) -> World {
+        let limits = Arc::new(Limits { default_timeout: None, ..limits });
         let config = ClientConfig {
             node: node(1),
             peer: "bank".into(),
