@@ -10,7 +10,7 @@ use farcall::{Call, CallError, Node};
 use serde::Serialize;
 
 use super::hall::{RoomProxy, TokenProxy};
-use super::truth::{Coin, Holder, Shared, lock};
+use super::truth::{Coin, Holder, Shared, Stamp, lock};
 use super::{Process, Scene, limits};
 
 #[derive(Clone)]
@@ -158,7 +158,7 @@ impl Guest {
             5 | 6 => self.wait(self.room.show_again(guest, id, number, token)).await,
             _ => match self.wait(self.room.swap(guest, number, token)).await {
                 Some(Ok(back)) => {
-                    self.recognise(number, back).await;
+                    self.recognise(number, back, stamp).await;
                     Some(Ok(()))
                 }
                 Some(Err(error)) => Some(Err(error)),
@@ -179,14 +179,15 @@ impl Guest {
         }
     }
 
-    /// Own tokens that came back are that, and are called here.
-    async fn recognise(&self, number: u64, back: Vec<TokenProxy>) {
+    /// Own tokens that came back are that, and are called here, unless session or process was lost since they were passed.
+    async fn recognise(&self, number: u64, back: Vec<TokenProxy>, stamp: Stamp) {
         for token in back {
             let own = self.node.object_of(&token).is_some();
             let found = token.number().await;
             let mut truth = lock(&self.truth);
             truth.tally.home += 1;
-            if !own || found.as_ref().ok() != Some(&number) {
+            let known = own && found.as_ref().ok() == Some(&number);
+            if !known && truth.is_current(stamp) && truth.has_owner(number) {
                 truth.broken.push(format!("token {number} came home as {found:?}, own: {own}"));
             }
         }
@@ -239,7 +240,7 @@ impl Guest {
     async fn take_back(&self, number: u64) {
         let stamp = lock(&self.truth).stamp(self.number);
         match self.wait(self.room.give_back(number)).await {
-            Some(Ok(Some(token))) => self.recognise(number, vec![token]).await,
+            Some(Ok(Some(token))) => self.recognise(number, vec![token], stamp).await,
             Some(Err(error)) => {
                 let mut truth = lock(&self.truth);
                 if is_dead(&error) && truth.is_current(stamp) {
