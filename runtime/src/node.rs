@@ -3,7 +3,6 @@
 //! Everything hangs on a [`Node`], nothing is global: a program may have several, a test one of its own. Proxies and
 //! handles of listeners keep their node alive; when the last is gone, its connections end.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -15,15 +14,12 @@ use crate::call::Remote;
 use crate::context::Flag;
 use crate::descriptor::Descriptor;
 use crate::dispatch::Interface;
-use crate::driver::connection;
 use crate::driver::entropy::Entropy;
-use crate::driver::link::Link;
 use crate::driver::lock;
 use crate::driver::server::Server;
 use crate::error::CallError;
 use crate::id::{Boot, NodeId};
 use crate::limits::Limits;
-use crate::protocol::client::ClientConfig;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::semantics::Execution;
@@ -33,12 +29,14 @@ use crate::transport::{Network, RealNetwork, dropped_by_kernel};
 #[cfg(feature = "sqlite")]
 mod durable;
 mod inside;
+mod links;
 mod listening;
 mod references;
 #[cfg(feature = "sqlite")]
 use durable::Durable;
 #[cfg(feature = "sqlite")]
 pub use durable::{Recovered, RecoveredCall};
+use links::Links;
 pub use listening::{Listening, connect, serve, serve_as};
 use references::Own;
 
@@ -72,13 +70,6 @@ struct Inner {
 /// Something that the node keeps alive.
 type Kept = Box<dyn std::any::Any + Send + Sync>;
 
-#[derive(Default)]
-struct Links {
-    /// Ordered, so that a run in the simulator can be repeated.
-    open: BTreeMap<Address, Arc<Link>>,
-    closed: bool,
-}
-
 /// Makes a [`Node`].
 pub struct NodeBuilder {
     limits: Limits,
@@ -111,6 +102,9 @@ pub struct Statistics {
     pub resent: u64,
     /// Connections that were made.
     pub connections: u64,
+    /// Servers that this node has a link to now, whether connected or not. Those that no proxy leads to any more are
+    /// closed when there are many.
+    pub links: usize,
     /// Sessions that servers gave to this node.
     pub sessions: u64,
     /// Handlers that run now.
@@ -260,7 +254,7 @@ impl Node {
     /// # Errors
     /// [`Unfinished`] if the grace was over before all was done.
     pub async fn shutdown(&self, grace: Duration) -> Result<(), Unfinished> {
-        let links: Vec<_> = lock(&self.inner.links).open.values().cloned().collect();
+        let links = lock(&self.inner.links).all();
         let leaving = async {
             let idle = async {
                 for link in &links {
@@ -289,14 +283,7 @@ impl Node {
         let mut all = Statistics { running, kept_sessions, kept_bytes, ..Statistics::default() };
         all.calls = self.inner.server.visits();
         let mut sockets = self.inner.server.sockets();
-        for link in lock(&self.inner.links).open.values() {
-            let one = link.statistics();
-            all.calls += one.calls;
-            all.resent += one.resent;
-            all.connections += one.links;
-            all.sessions += one.sessions;
-            link.add_sockets(&mut sockets);
-        }
+        lock(&self.inner.links).count(&mut all, &mut sockets);
         all.datagrams_sent = sockets.traffic.sent;
         all.datagrams_received = sockets.traffic.received;
         all.datagrams_lost = sockets.traffic.lost;
@@ -311,9 +298,7 @@ impl Node {
     #[cfg(feature = "sim")]
     pub(crate) fn kill(&self) {
         self.inner.server.kill();
-        for link in lock(&self.inner.links).open.values() {
-            link.kill();
-        }
+        lock(&self.inner.links).all().iter().for_each(|link| link.kill());
         self.inner.close();
     }
 
@@ -324,36 +309,9 @@ impl Node {
         self.start_journal(runtime);
         Some(runtime)
     }
-
-    /// The link to a server: one for all its objects.
-    fn link(&self, address: &Address) -> Result<Arc<Link>, CallError> {
-        self.runtime();
-        self.inner.link(address)
-    }
 }
 
 impl Inner {
-    fn link(&self, address: &Address) -> Result<Arc<Link>, CallError> {
-        let closed = CallError::Closed { execution: Execution::NotExecuted };
-        let runtime = self.runtime().ok_or_else(|| closed.clone())?;
-        let mut links = lock(&self.links);
-        if links.closed {
-            return Err(closed);
-        }
-        if let Some(link) = links.open.get(address) {
-            return Ok(link.clone());
-        }
-        let Inner { id, limits, network, entropy, .. } = self;
-        let peer = address.to_string().into();
-        let datagrams = matches!(address, Address::Udp(_));
-        let config = ClientConfig { node: *id, peer, limits: limits.clone(), datagrams };
-        let (network, entropy) = (network.clone(), entropy.clone());
-        let link = connection::open(runtime, network, entropy, address.clone(), config);
-        link.belong(self.weak_home());
-        links.open.insert(address.clone(), link.clone());
-        Ok(link)
-    }
-
     fn runtime(&self) -> Option<&Handle> {
         if let Some(runtime) = self.runtime.get() {
             return Some(runtime);
@@ -363,11 +321,7 @@ impl Inner {
     }
 
     fn close(&self) {
-        let links: Vec<_> = {
-            let mut links = lock(&self.links);
-            links.closed = true;
-            links.open.values().cloned().collect()
-        };
+        let links = lock(&self.links).close();
         self.closing.raise();
         #[cfg(feature = "sqlite")]
         self.close_journal();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use farcall::{CallError, Execution, Limits, Node, Proxy as _, Semantics, ServeError, Unfinished};
 use farcall_tests::service::{
-    How, Log, Report, SEMANTICS, Server, WorkProxy, Worker, client, eventually, order, start,
-    within,
+    How, Log, Report, SEMANTICS, Server, TRANSPORTS, WorkProxy, Worker, client, eventually, order,
+    start, within,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -218,6 +218,42 @@ async fn dropping_the_last_handle_ends_the_connection() {
     // The client says that it is done, and the server forgets it.
     let kept = || server.node().statistics().kept_sessions;
     eventually("the end of the session", || kept() == 0).await;
+}
+
+#[tokio::test]
+async fn links_that_no_proxy_leads_to_are_closed_when_there_are_many() {
+    const SERVERS: u64 = 200;
+    for transport in TRANSPORTS {
+        let (log, server) = (Log::new(), Node::builder().build());
+        server.registry().bind("work", Worker::new(&log)).expect("free");
+        let client = Node::builder().build();
+        let (mut places, mut kept) = (Vec::new(), Vec::new());
+        for id in 1..=SERVERS {
+            let place = server.listen(transport.anywhere()).await.expect("a port");
+            let work: WorkProxy = client.lookup(place.url("work")).await.expect("bound");
+            match id {
+                1 => {
+                    // A call that nobody waits for keeps its link as a proxy does.
+                    let held = work.at_most_once(order(id).how(How::Hold)).start().await;
+                    held.expect("room").detach();
+                }
+                _ => drop(within("it", work.at_most_once(order(id))).await.expect("answered")),
+            }
+            places.push(place);
+            kept.extend((id % 40 == 0).then_some(work));
+        }
+        let links = client.statistics().links;
+        // Of some the acknowledgements were on their way when it was looked.
+        assert!((kept.len() + 1..=150).contains(&links), "{transport:?}: {links}");
+        eventually("the others end", || server.statistics().kept_sessions == links).await;
+        for (work, id) in kept.iter().zip(SERVERS + 1..) {
+            within("it", work.at_most_once(order(id))).await.expect("answered");
+        }
+        log.open();
+        log.ended(1).await;
+        let all = client.statistics();
+        assert_eq!((all.connections, all.calls), (SERVERS, SERVERS + kept.len() as u64));
+    }
 }
 
 /// Limits that bound nothing, as large as they can be written; a reserve is none of them.

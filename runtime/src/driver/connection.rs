@@ -133,17 +133,17 @@ impl Driver {
 
     /// Uses one connection until it ends.
     async fn converse(&mut self, stream: Stream) -> Next {
-        let link = self.link.clone();
+        let Driver { link, entropy, failures, .. } = self;
         let now = link.clock().now();
-        begin(&link, now, self.entropy.next(), SendBuffer::default(), |_| ());
-        let mut connection = Connection::new(&link, stream, now);
+        begin(link, now, entropy.next(), SendBuffer::default(), |_| ());
+        let mut connection = Connection::new(link, stream, now);
         let end = std::future::poll_fn(|cx| connection.poll(cx)).await;
         let error = Arc::new(end.unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into()));
-        let welcome = lost(&link, Some(connection.output.batch.accepted()), &error);
+        let welcome = lost(link, Some(connection.output.batch.accepted()), &error);
         if !welcome {
             link.unreachable(error);
         }
-        self.failures = if welcome { 0 } else { self.failures.saturating_add(1) };
+        *failures = if welcome { 0 } else { failures.saturating_add(1) };
         let (closing, killed) = {
             let state = link.lock();
             (state.phase != Phase::Open, state.killed)
@@ -157,12 +157,12 @@ impl Driver {
 
     /// Uses one socket until the link over it ends.
     async fn exchange(&mut self, socket: Box<dyn Datagrams>) -> Next {
-        let link = self.link.clone();
-        let (now, nonce) = (link.clock().now(), self.entropy.next());
+        let Driver { link, entropy, failures, choice, refused, hurried, .. } = self;
+        let (now, nonce) = (link.clock().now(), entropy.next());
         let limits = link.limits().clone();
         let out = SendBuffer::for_datagrams(ClientEnd::room(&limits));
-        let end = begin(&link, now, nonce, out, |out| ClientEnd::new(now, limits, nonce, out));
-        let mut exchange = Exchange::new(&link, socket, end);
+        let end = begin(link, now, nonce, out, |out| ClientEnd::new(now, limits, nonce, out));
+        let mut exchange = Exchange::new(link, socket, end);
         let end = std::future::poll_fn(|cx| exchange.poll(cx)).await;
         exchange.retire();
         let (error, forgotten) = match end {
@@ -171,20 +171,20 @@ impl Driver {
             End::Lost(error) => (error, false),
         };
         let error = Arc::new(error);
-        let welcome = lost(&link, None, &error);
+        let welcome = lost(link, None, &error);
         if link.lock().phase != Phase::Open {
             return Next::Stop;
         }
         if welcome {
-            self.failures = 0;
+            *failures = 0;
             // Once: a server that forgets every link is not to be asked without a pause.
-            let at_once = forgotten && !self.hurried;
-            self.hurried = at_once;
+            let at_once = forgotten && !*hurried;
+            *hurried = at_once;
             return if at_once { Next::AtOnce } else { Next::Pause };
         }
         // Perhaps it is the host's next address; there is an error if it has none.
-        self.choice += 1;
-        self.refused = Some(error);
+        *choice += 1;
+        *refused = Some(error);
         Next::AtOnce
     }
 

@@ -353,6 +353,11 @@ impl Link {
         lock(&self.state).is_idle()
     }
 
+    /// Whether nothing ends with it: no call, nothing that is to be sent, no references.
+    pub(crate) fn is_spare(&self) -> bool {
+        self.partner.get().is_none() && self.is_idle()
+    }
+
     /// Calls that are not finished.
     pub(crate) fn in_flight(&self) -> usize {
         lock(&self.state).client.in_flight()

@@ -55,7 +55,7 @@ impl Node {
     /// All nodes with which references were passed.
     pub(crate) fn peers(&self) -> Vec<Arc<Peer>> {
         let mut peers = self.inner.server.peers();
-        peers.extend(lock(&self.inner.links).open.values().filter_map(|link| link.peer().cloned()));
+        peers.extend(lock(&self.inner.links).all().iter().filter_map(|link| link.peer().cloned()));
         // A server that calls back has a session here, and is the same peer.
         let mut distinct: Vec<Arc<Peer>> = Vec::new();
         for peer in peers {
@@ -80,11 +80,11 @@ impl Inner {
         }
         let (home, runtime) = (self.weak_home().upgrade()?, self.runtime()?);
         let mut links = lock(&self.links);
-        if links.closed {
+        if links.are_closed() {
             return None;
         }
         let link = self.own.link.get_or_init(|| open_home(&home, runtime));
-        links.open.insert(Address::Memory(HOME.into()), link.clone());
+        links.insert(Address::Memory(HOME.into()), link.clone());
         Some(link.clone())
     }
 
