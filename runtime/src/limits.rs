@@ -46,7 +46,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Names in a node's registry. 65,536.
     pub names: usize,
-    /// Objects that one session has looked up. 4,096.
+    /// Objects of one server that a client uses at a time, and that a session knows. 4,096; one more is `Busy`. A place is free
+    /// again when its proxies and calls are gone; over `udp://` only if all its calls were at most once.
     pub handles: usize,
     /// Objects without a name that are passed by reference to one peer and held there. 65,536; passing more is an error. As
     /// many of one peer's are held here; references to more cannot be called.

@@ -192,7 +192,7 @@ impl Node {
     /// - [`CallError::BadAddress`] if the URL cannot be read or names no object;
     /// - [`CallError::Unreachable`] if no connection can be made: nobody waits for the next attempt;
     /// - [`CallError::NoSuchObject`] if nothing is bound to the name, or another interface;
-    /// - [`CallError::Busy`] if too many objects of that server were looked up;
+    /// - [`CallError::Busy`] if too many objects of that server are in use;
     /// - [`CallError::NoStore`] or [`CallError::Store`] if it has exactly-once methods, and there is no store to use;
     /// - [`CallError::DeadlineExceeded`] if the server does not answer in time;
     /// - [`CallError::Closed`] if this node was shut down, or there is no runtime.
@@ -224,7 +224,7 @@ impl Node {
     /// # Errors
     /// No method runs here. [`CallError::BadAddress`] if the URL cannot be read or names no object, [`CallError::NoStore`] or
     /// [`CallError::Store`] if it has exactly-once methods and there is no store to use, [`CallError::Busy`] if too many
-    /// objects of that server were looked up, [`CallError::Closed`] if this node was shut down, or there is no runtime.
+    /// objects of that server are in use, [`CallError::Closed`] if this node was shut down, or there is no runtime.
     pub fn proxy<P: Proxy>(&self, url: impl IntoUrl) -> Result<P, CallError> {
         let url = url.into_url().map_err(CallError::BadAddress)?;
         let object = url.require_object().map_err(CallError::BadAddress)?;

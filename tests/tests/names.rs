@@ -6,7 +6,7 @@ use farcall::{
     CallError, Entry, Execution, Limits, Listening, Node, RegistryError, RemoteRegistryProxy, Verb,
     remote,
 };
-use farcall_tests::service::{Log, WorkProxy, Worker, order};
+use farcall_tests::service::{Log, WorkProxy, Worker, eventually, order};
 
 /// Says who it is.
 #[remote]
@@ -192,4 +192,97 @@ async fn a_method_that_the_server_lacks_fails_alone_and_names_what_there_is() {
     let Err(error @ CallError::NoSuchMethod(_)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(error.execution(), Execution::NotExecuted);
     assert!(error.to_string().contains("greet"), "{error}");
+}
+
+/// What a counter is called with, and what it is.
+#[remote]
+pub trait Numbered {
+    /// Its number, once the gate is open if it is to wait for that.
+    async fn number(&self, waits: bool) -> u64;
+
+    /// Nothing.
+    #[remote(oneway)]
+    async fn nothing(&self);
+}
+
+struct Number(u64, tokio::sync::watch::Receiver<bool>);
+
+#[remote]
+impl Numbered for Number {
+    async fn number(&self, waits: bool) -> u64 {
+        if waits {
+            let _ = self.1.clone().wait_for(|open| *open).await;
+        }
+        self.0
+    }
+
+    async fn nothing(&self) {}
+}
+
+#[tokio::test]
+async fn a_handle_of_which_a_call_may_come_late_is_for_no_other_object() {
+    for (address, again) in [("tcp://127.0.0.1:0", true), ("udp://127.0.0.1:0", false)] {
+        let server = Node::builder().build().listen(address).await.expect("a port");
+        for number in 0..2 {
+            let object = Number(number, tokio::sync::watch::channel(true).1);
+            server.registry().bind(&format!("n{number}"), object).expect("free");
+        }
+        let node = Node::builder().limits(Limits { handles: 1, ..Limits::default() }).build();
+        let first: NumberedProxy = node.lookup(server.url("n0")).await.expect("bound");
+        first.nothing().await.expect("sent");
+        drop(first);
+        let second = node.lookup::<NumberedProxy>(server.url("n1")).await;
+        assert_eq!(second.is_ok(), again, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_handle_is_for_another_object_when_nobody_calls_the_one_before() {
+    for address in ["tcp://127.0.0.1:0", "udp://127.0.0.1:0"] {
+        let (gate, gates) = tokio::sync::watch::channel(false);
+        let server = Node::builder().build().listen(address).await.expect("a port");
+        for number in 0..60 {
+            let object = Number(number, gates.clone());
+            server.registry().bind(&format!("n{number}"), object).expect("free");
+        }
+        let limits = Limits { handles: 4, ..Limits::default() };
+        let node = Node::builder().limits(limits).build();
+        let find = async |number: u64| {
+            node.lookup::<NumberedProxy>(server.url(&format!("n{number}"))).await
+        };
+        // One is kept, and one has gone but for its call.
+        let kept = find(0).await.expect("bound");
+        let late = find(1).await.expect("bound").number(true).start().await.expect("sent");
+        for round in 0..2 {
+            for number in 2..60 {
+                let found = find(number).await.expect("there is a handle");
+                assert_eq!(found.number(false).await.expect("answered"), number, "{round}");
+                assert_eq!(kept.number(false).await.expect("answered"), 0);
+            }
+        }
+        let more = [find(2).await.expect("bound"), find(3).await.expect("bound")];
+        let error = find(4).await.expect_err("all four are in use");
+        assert!(matches!(error, CallError::Busy(_)), "{error}");
+        gate.send_replace(true);
+        assert_eq!(late.await.expect("answered"), 1);
+        assert_eq!(find(4).await.expect("bound").number(false).await.expect("answered"), 4);
+        for (proxy, number) in more.iter().zip(2..) {
+            assert_eq!(proxy.number(false).await.expect("answered"), number);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_detached_call_keeps_its_handle_until_it_has_run() {
+    let node = Node::builder().limits(Limits { handles: 1, ..Limits::default() }).build();
+    let work: WorkProxy = node.proxy("mem://comes-late/work").expect("an address");
+    work.at_least_once(order(1)).start().await.expect("room").detach();
+    drop(work);
+    let another = || node.proxy::<NumberedProxy>("mem://comes-late/n1");
+    assert!(matches!(another(), Err(CallError::Busy(_))));
+    let (log, server) = (Log::new(), Node::builder().build());
+    server.registry().bind("work", Worker::new(&log)).expect("free");
+    server.listen("mem://comes-late").await.expect("free");
+    eventually("the call", || log.calls() == 1).await;
+    eventually("its handle", || another().is_ok()).await;
 }

@@ -85,7 +85,7 @@ impl Target {
     /// What the session knows the object by.
     ///
     /// # Errors
-    /// It has no name, and is gone; or too many objects were looked up.
+    /// It has no name, and is gone; or too many objects are in use.
     #[inline]
     pub(crate) fn handle(&self) -> Result<Handle, CallError> {
         match self.handle.load(Ordering::Relaxed) {
@@ -181,8 +181,10 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         let handle = *self.handle.get_mut();
-        if self.unnamed.is_some() && handle != UNBOUND {
-            self.link.unbind(handle);
+        match self.unnamed {
+            _ if handle == UNBOUND => {}
+            Some(_) => self.link.unbind(handle),
+            None => self.link.let_go(handle),
         }
     }
 }

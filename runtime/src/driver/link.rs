@@ -23,7 +23,7 @@ use crate::error::CallError;
 use crate::id::Handle;
 use crate::limits::Limits;
 use crate::protocol::client::{
-    Answered, Client, ClientConfig, ClientStatistics, Expected, Key, NewCall, NotStarted,
+    Answered, Client, ClientConfig, ClientStatistics, Key, NewCall, NotStarted,
 };
 use crate::semantics::{Execution, Semantics};
 use crate::time::Time;
@@ -34,6 +34,7 @@ pub(super) use leave::MutexState;
 use passing::Passing;
 
 mod ahead;
+mod bound;
 mod leave;
 mod member;
 mod passing;
@@ -289,19 +290,6 @@ impl Link {
         self.limits.default_timeout
     }
 
-    /// A handle for an object, which the server is asked for when there is a connection.
-    ///
-    /// # Errors
-    /// Too many objects were looked up.
-    pub(crate) fn handle(
-        &self,
-        object: &Arc<str>,
-        expected: impl Into<Expected>,
-    ) -> Result<Handle, CallError> {
-        let expected = expected.into();
-        self.update(|_, client, out| client.bind(object, expected, out))
-    }
-
     /// Bytes that the arguments of a call may have at most, as far as this side knows.
     #[cfg(feature = "sqlite")]
     pub(crate) fn largest_request(&self) -> usize {
@@ -312,27 +300,6 @@ impl Link {
     #[cfg(feature = "sqlite")]
     pub(crate) fn is_over_datagrams(&self) -> bool {
         lock(&self.state).client.is_over_datagrams()
-    }
-
-    /// Looks an object up: a handle for it, or why there is none.
-    pub(crate) async fn bind(
-        &self,
-        object: &Arc<str>,
-        expected: impl Into<Expected>,
-    ) -> Result<Handle, CallError> {
-        let handle = self.handle(object, expected)?;
-        std::future::poll_fn(|cx| {
-            let mut state = lock(&self.state);
-            match state.client.bound(handle, |waiting| add_waker(waiting, cx)) {
-                Some(result) => Poll::Ready(result),
-                None if state.phase == Phase::Closed => {
-                    Poll::Ready(Err(CallError::Closed { execution: Execution::NotExecuted }))
-                }
-                None => Poll::Pending,
-            }
-        })
-        .await?;
-        Ok(handle)
     }
 
     /// Waits until no call is in flight and nothing is to be sent, nor on its way in a datagram.

@@ -435,6 +435,8 @@ impl<W> Client<W> {
             arguments: &slot.request,
         };
         let once = slot.semantics == Semantics::Maybe;
+        let handle = slot.handle;
+        let lingers = self.config.datagrams && slot.semantics != Semantics::AtMostOnce;
         let whole = slot.large_request.is_none() && slot.request.len() <= out.whole();
         if whole {
             if once {
@@ -453,6 +455,9 @@ impl<W> Client<W> {
         self.acks.floor_was_sent(whole, once);
         if slot.oneway {
             self.finish(now, key.index, Answer::Ok);
+        }
+        if lingers {
+            self.linger(handle);
         }
     }
 

@@ -224,11 +224,11 @@ impl Carrier {
             method: *method,
             name: method_name.clone(),
         };
-        let handle = link.handle(object, expected)?;
+        let object = link.borrow(object, expected)?;
         let mut bytes = Vec::with_capacity(arguments.len() + STAMP);
         stamp.put(&mut bytes);
         bytes.extend_from_slice(arguments);
-        exchange(link, handle, 0, &bytes, None).await
+        exchange(link, object.handle(), 0, &bytes, None).await
     }
 
     /// Has the call fenced; the answer is a word.
@@ -392,13 +392,13 @@ async fn ask(
     arguments: &impl Serialize,
 ) -> Result<(Status, Vec<u8>), CallError> {
     const STORE: &Descriptor = <dyn desk::RemoteStore as Interface>::DESCRIPTOR;
-    let handle = link.handle(&desk::NAME.into(), STORE)?;
+    let store = link.borrow(&desk::NAME.into(), STORE)?;
     let position = STORE.methods.iter().position(|known| known.name == method);
     let mut bytes = Vec::new();
     payload::encode(arguments, &mut bytes)
         .map_err(|error| CallError::NotEncoded { reason: error.to_string().into() })?;
     let position = position.map_or(u32::MAX, |position| position as u32);
-    exchange(link, handle, position, &bytes, Some(ASKED)).await
+    exchange(link, store.handle(), position, &bytes, Some(ASKED)).await
 }
 
 /// Makes an at-least-once call and waits for its answer.

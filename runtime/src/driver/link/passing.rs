@@ -105,7 +105,7 @@ impl Link {
     /// A handle for an object that is called by a reference.
     ///
     /// # Errors
-    /// Too many objects were looked up.
+    /// Too many objects are in use.
     pub(crate) fn bind_passed(
         &self,
         object: Arc<str>,

@@ -19,6 +19,10 @@ pub(super) struct Binding<W> {
     expected: Expected,
     state: State,
     waiters: Vec<W>,
+    /// Who may call it. Without any its handle is for another object when there are no others left.
+    users: usize,
+    /// A datagram may bring a call of it late, or once more, and the server would run that.
+    lingers: bool,
 }
 
 /// What a client expects an object to be.
@@ -50,10 +54,10 @@ enum State {
 }
 
 impl<W> Client<W> {
-    /// A handle for an object; asks the server unless it has answered before.
+    /// A handle for an object, until it is [let go](Self::let_go); asks the server unless it has answered before.
     ///
     /// # Errors
-    /// If as many objects were looked up as [`Limits::handles`](crate::Limits::handles) allows.
+    /// If as many objects are in use as [`Limits::handles`](crate::Limits::handles) allows.
     pub(crate) fn bind(
         &mut self,
         object: &Arc<str>,
@@ -61,17 +65,37 @@ impl<W> Client<W> {
         out: &mut SendBuffer,
     ) -> Result<Handle, CallError> {
         let expected = expected.into();
-        let same =
-            |binding: &Binding<W>| binding.object == *object && binding.expected.is(&expected);
+        let same = |binding: &Binding<W>| {
+            !matches!(binding.state, State::Free { .. })
+                && binding.object == *object
+                && binding.expected.is(&expected)
+        };
         let index = match self.bindings.iter().position(same) {
             Some(index) => index,
             None => self.add_binding(object.clone(), expected)?,
         };
-        if matches!(self.bindings[index].state, State::Failed(_)) {
-            self.bindings[index].state = State::Unasked;
+        let binding = &mut self.bindings[index];
+        binding.users += 1;
+        if matches!(binding.state, State::Failed(_)) {
+            binding.state = State::Unasked;
         }
         self.ask(index, out);
         Ok(index as Handle)
+    }
+
+    /// A call of it leaves in a datagram that nothing tells from a copy.
+    #[inline]
+    pub(super) fn linger(&mut self, handle: Handle) {
+        if let Some(binding) = self.bindings.get_mut(handle as usize) {
+            binding.lingers = true;
+        }
+    }
+
+    /// One of those that got the handle from [`bind`](Self::bind) makes no further call.
+    pub(crate) fn let_go(&mut self, handle: Handle) {
+        if let Some(binding) = self.bindings.get_mut(handle as usize) {
+            binding.users = binding.users.saturating_sub(1);
+        }
     }
 
     /// A handle for an object that is called by a reference, and by this one alone.
@@ -85,6 +109,7 @@ impl<W> Client<W> {
         out: &mut SendBuffer,
     ) -> Result<Handle, CallError> {
         let index = self.add_binding(object, expected.into())?;
+        self.bindings[index].users = 1;
         self.ask(index, out);
         Ok(index as Handle)
     }
@@ -102,27 +127,47 @@ impl<W> Client<W> {
 
     /// A place for a binding: a new one, or when there are no more the one that is free for the longest time.
     fn add_binding(&mut self, object: Arc<str>, expected: Expected) -> Result<usize, CallError> {
-        let binding = Binding { object, expected, state: State::Unasked, waiters: Vec::new() };
-        if self.bindings.len() < self.config.limits.handles.min(FRESH_HANDLES) {
-            self.bindings.push(binding);
-            return Ok(self.bindings.len() - 1);
-        }
-        for _ in 0..self.free_handles.len().min(HANDLES_TRIED) {
-            let Some(handle) = self.free_handles.pop_front() else { break };
-            // A call that goes on without its caller may yet be sent again.
-            if self.slots.uses(handle) {
-                self.free_handles.push_back(handle);
-                continue;
+        let (state, waiters) = (State::Unasked, Vec::new());
+        let binding = Binding { object, expected, state, waiters, users: 0, lingers: false };
+        let most = self.config.limits.handles;
+        let mut free = None;
+        if self.bindings.len() >= most.min(FRESH_HANDLES) {
+            free = self.take_free(HANDLES_TRIED);
+            if free.is_none() && self.bindings.len() >= most {
+                self.unbind_unused();
+                free = Some(self.take_free(usize::MAX).ok_or_else(too_many)?);
             }
-            let index = handle as usize;
-            self.bindings[index] = binding;
-            return Ok(index);
         }
-        if self.bindings.len() < self.config.limits.handles {
-            self.bindings.push(binding);
-            return Ok(self.bindings.len() - 1);
+        match free {
+            Some(index) => self.bindings[index] = binding,
+            None => self.bindings.push(binding),
         }
-        Err(too_many())
+        Ok(free.unwrap_or(self.bindings.len() - 1))
+    }
+
+    /// The handle that is free for the longest time, if it is among so many.
+    fn take_free(&mut self, tried: usize) -> Option<usize> {
+        for _ in 0..self.free_handles.len().min(tried) {
+            let handle = self.free_handles.pop_front()?;
+            // A call that goes on without its caller may yet be sent again.
+            if !self.slots.uses(handle) {
+                return Some(handle as usize);
+            }
+            self.free_handles.push_back(handle);
+        }
+        None
+    }
+
+    /// Frees the handles of all objects that nobody calls any more. A call that goes on without its caller still does, and
+    /// asks for its object in the next session.
+    fn unbind_unused(&mut self) {
+        for handle in 0..self.bindings.len() as Handle {
+            let Binding { users, state, lingers, .. } = &self.bindings[handle as usize];
+            let kept = *users > 0 || *lingers || matches!(state, State::Free { .. });
+            if !kept && !self.slots.uses(handle) {
+                self.unbind(handle);
+            }
+        }
     }
 
     /// What came of a lookup; if nothing did yet, `wait` adds whom to wake.
@@ -327,7 +372,9 @@ fn no_such_method(
 
 fn too_many() -> CallError {
     CallError::Busy(Refusal {
-        detail: "too many objects of this server were looked up; raise `Limits::handles`".into(),
+        detail:
+            "too many objects of this server are in use; drop proxies, or raise `Limits::handles`"
+                .into(),
         execution: Execution::NotExecuted,
     })
 }
