@@ -26,15 +26,19 @@ pub(super) struct Links {
     closed: bool,
     /// With so many, those that nobody uses are closed.
     most: usize,
-    /// What those did that were closed.
-    past: ClientStatistics,
-    past_sockets: Sockets,
+    /// What those did that were closed, if any were.
+    past: Option<Box<Past>>,
+}
+
+#[derive(Default)]
+struct Past {
+    statistics: ClientStatistics,
+    sockets: Sockets,
 }
 
 impl Default for Links {
     fn default() -> Links {
-        let (open, past) = (BTreeMap::new(), ClientStatistics::default());
-        Links { open, closed: false, most: FEW, past, past_sockets: Sockets::default() }
+        Links { open: BTreeMap::new(), closed: false, most: FEW, past: None }
     }
 }
 
@@ -62,29 +66,33 @@ impl Links {
     }
 
     fn close_unused(&mut self) {
-        let Links { open, past, past_sockets, .. } = self;
+        let Links { open, past, .. } = self;
+        let Past { statistics, sockets } = &mut **past.get_or_insert_default();
         open.retain(|_, link| {
             if Arc::strong_count(link) > OWN_HANDLES || !link.is_spare() {
                 return true;
             }
-            add(past, link.statistics());
-            link.add_sockets(past_sockets);
+            add(statistics, link.statistics());
+            link.add_sockets(sockets);
             link.close();
             false
         });
-        let numbers = std::mem::take(&mut past_sockets.numbers);
+        let numbers = std::mem::take(&mut sockets.numbers);
         if !numbers.is_empty() {
             // The kernel forgets what it has dropped at a socket with that.
-            past_sockets.dropped += dropped_by_kernel(&numbers).unwrap_or(0);
+            sockets.dropped += dropped_by_kernel(&numbers).unwrap_or(0);
         }
         self.most = FEW.max(2 * self.open.len());
     }
 
     /// Adds what all did, and what is counted of their sockets.
     pub(super) fn count(&self, all: &mut Statistics, sockets: &mut Sockets) {
-        let mut sum = self.past;
-        sockets.traffic += self.past_sockets.traffic;
-        sockets.dropped += self.past_sockets.dropped;
+        let mut sum = ClientStatistics::default();
+        if let Some(past) = &self.past {
+            sum = past.statistics;
+            sockets.traffic += past.sockets.traffic;
+            sockets.dropped += past.sockets.dropped;
+        }
         for link in self.open.values() {
             add(&mut sum, link.statistics());
             link.add_sockets(sockets);

@@ -20,7 +20,7 @@ pub(super) struct Binding<W> {
     state: State,
     waiters: Vec<W>,
     /// Who may call it. Without any its handle is for another object when there are no others left.
-    users: usize,
+    users: u32,
     /// A datagram may bring a call of it late, or once more, and the server would run that.
     lingers: bool,
 }
@@ -140,7 +140,13 @@ impl<W> Client<W> {
         }
         match free {
             Some(index) => self.bindings[index] = binding,
-            None => self.bindings.push(binding),
+            None => {
+                if self.bindings.is_empty() {
+                    // Most clients call one object of a server.
+                    self.bindings.reserve_exact(1);
+                }
+                self.bindings.push(binding);
+            }
         }
         Ok(free.unwrap_or(self.bindings.len() - 1))
     }
