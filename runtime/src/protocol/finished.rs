@@ -28,9 +28,7 @@ impl Finished {
     /// All numbers below `floor`, and those of the ranges.
     pub(crate) fn of(floor: Seq, above: &[(Seq, Seq)]) -> Finished {
         let mut finished = Finished { floor, ..Finished::default() };
-        for &(start, end) in above.iter().filter(|(start, end)| start < end) {
-            finished.insert_range(start, end);
-        }
+        finished.insert_ranges(above);
         finished.grown = false;
         finished
     }
@@ -107,6 +105,13 @@ impl Finished {
         let merged = (start.min(self.above[first].0), end.max(self.above[last - 1].1));
         self.above.drain(first + 1..last);
         self.above[first] = merged;
+    }
+
+    /// Adds the numbers of these ranges; those that are empty or turned round have none.
+    pub(crate) fn insert_ranges(&mut self, ranges: &[(Seq, Seq)]) {
+        for &(start, end) in ranges.iter().filter(|(start, end)| start < end) {
+            self.insert_range(start, end);
+        }
     }
 
     /// Adds the numbers between the floor and the lowest range above it.

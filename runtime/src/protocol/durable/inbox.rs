@@ -255,9 +255,7 @@ fn finish<D: InboxRows>(
 ) -> Result<RegistrationRow, D::Error> {
     let mut finished = row.finished.clone();
     finished.raise(floor);
-    for &(start, end) in above.iter().filter(|(start, end)| start < end) {
-        finished.insert_range(start, end);
-    }
+    finished.insert_ranges(above);
     // No honest client makes that many: what it tells later has the gaps of before, or fewer of them.
     if !finished.take_grown() || finished.gaps() > MOST_RANGES {
         return Ok(row);
