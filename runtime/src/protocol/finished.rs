@@ -25,14 +25,6 @@ impl Default for Finished {
 }
 
 impl Finished {
-    /// All numbers below `floor`, and those of the ranges.
-    pub(crate) fn of(floor: Seq, above: &[(Seq, Seq)]) -> Finished {
-        let mut finished = Finished { floor, ..Finished::default() };
-        finished.insert_ranges(above);
-        finished.grown = false;
-        finished
-    }
-
     /// The lowest number that is not in the set.
     #[inline]
     pub(crate) fn floor(&self) -> Seq {
@@ -48,17 +40,6 @@ impl Finished {
     fn is_above(&self, seq: Seq) -> bool {
         let index = self.above.partition_point(|&(_, end)| end <= seq);
         self.above.get(index).is_some_and(|&(start, _)| start <= seq)
-    }
-
-    /// Whether all numbers from `start` to below `end` are in the set.
-    pub(crate) fn covers(&self, start: Seq, end: Seq) -> bool {
-        let index = self.above.partition_point(|&(_, next)| next < end);
-        end <= self.floor || self.above.get(index).is_some_and(|&(first, _)| first <= start)
-    }
-
-    /// The number behind the last one in the set.
-    pub(crate) fn end(&self) -> Seq {
-        self.above.back().map_or(self.floor, |&(_, end)| end)
     }
 
     /// Adds one number.
@@ -107,13 +88,6 @@ impl Finished {
         self.above[first] = merged;
     }
 
-    /// Adds the numbers of these ranges; those that are empty or turned round have none.
-    pub(crate) fn insert_ranges(&mut self, ranges: &[(Seq, Seq)]) {
-        for &(start, end) in ranges.iter().filter(|(start, end)| start < end) {
-            self.insert_range(start, end);
-        }
-    }
-
     /// Adds the numbers between the floor and the lowest range above it.
     pub(crate) fn close_lowest_gap(&mut self) {
         if let Some((_, end)) = self.above.pop_front() {
@@ -143,6 +117,36 @@ impl Finished {
         {
             self.floor = end;
             self.above.pop_front();
+        }
+    }
+}
+
+/// What registrations ask.
+#[cfg(feature = "sqlite")]
+impl Finished {
+    /// All numbers below `floor`, and those of the ranges.
+    pub(crate) fn of(floor: Seq, above: &[(Seq, Seq)]) -> Finished {
+        let mut finished = Finished { floor, ..Finished::default() };
+        finished.insert_ranges(above);
+        finished.grown = false;
+        finished
+    }
+
+    /// Whether all numbers from `start` to below `end` are in the set.
+    pub(crate) fn covers(&self, start: Seq, end: Seq) -> bool {
+        let index = self.above.partition_point(|&(_, next)| next < end);
+        end <= self.floor || self.above.get(index).is_some_and(|&(first, _)| first <= start)
+    }
+
+    /// The number behind the last one in the set.
+    pub(crate) fn end(&self) -> Seq {
+        self.above.back().map_or(self.floor, |&(_, end)| end)
+    }
+
+    /// Adds the numbers of these ranges; those that are empty or turned round have none.
+    pub(crate) fn insert_ranges(&mut self, ranges: &[(Seq, Seq)]) {
+        for &(start, end) in ranges.iter().filter(|(start, end)| start < end) {
+            self.insert_range(start, end);
         }
     }
 }

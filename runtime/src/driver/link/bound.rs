@@ -71,6 +71,7 @@ impl Link {
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl Use<'_> {
     pub(crate) fn handle(&self) -> Handle {
         self.handle
