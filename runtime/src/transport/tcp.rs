@@ -54,6 +54,8 @@ pub(super) async fn listen(place: &HostPort) -> io::Result<Box<dyn Listener>> {
         Ok(address) => TcpListener::bind(address).await,
         Err(name) => TcpListener::bind(name).await,
     }?;
+    // Once more, for a longer queue than tokio's; with the shorter one it works as well.
+    let _ = socket2::SockRef::from(&listener).listen(BACKLOG);
     let address = listener.local_addr()?;
     Ok(Box::new(Tcp { listener, address }))
 }
@@ -86,6 +88,10 @@ const UNSENT: u32 = 128 << 10;
 /// segment of 64 KiB, each would wait for an acknowledgement that the peer delays by 40 ms.
 const LOCAL_BUFFER: usize = 96 << 10;
 
+/// Connections that the kernel keeps until they are accepted, if the system allows so many (`net.core.somaxconn`). One more
+/// would have to try again after a second: all clients come at once when a server is back.
+const BACKLOG: i32 = 4096;
+
 /// A number needs no resolver.
 fn host(place: &HostPort) -> Result<SocketAddr, (&str, u16)> {
     match &place.host {
@@ -96,7 +102,22 @@ fn host(place: &HostPort) -> Result<SocketAddr, (&str, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[tokio::test]
+    async fn many_clients_that_come_at_once_are_all_connected_before_one_is_accepted() {
+        let place = HostPort { host: Host::Ip([127, 0, 0, 1].into()), port: 0 };
+        let listener = listen(&place).await.expect("a port");
+        let Address::Tcp(place) = listener.address() else { panic!("it is TCP") };
+        let mut connected = Vec::new();
+        for _ in 0..500 {
+            let limit = Duration::from_secs(30);
+            let stream = tokio::time::timeout(limit, connect(&place)).await.expect("there is room");
+            connected.push(stream.expect("it listens"));
+        }
+    }
 
     /// Room of what is sent, as the kernel says it.
     fn send_buffer(stream: &TcpStream) -> usize {
