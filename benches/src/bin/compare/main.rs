@@ -23,6 +23,7 @@ mod systems;
 mod usage;
 mod wire;
 
+use std::collections::HashSet;
 use std::io::{BufRead as _, Write as _};
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ fn compare(options: &Options) {
     let none = || -> Vec<Option<Server>> { chosen.iter().map(|_| None).collect() };
     let (mut servers, mut apart) = (none(), none());
     let mut report = Report::default();
+    // What is left out of further passes.
+    let mut slow = HashSet::new();
     for pass in 0..options.passes {
         for case in &cases {
             if let How::Own(measure) = case.how {
@@ -116,7 +119,8 @@ fn compare(options: &Options) {
             };
             for (entry, server) in chosen.iter().zip(servers) {
                 let often = matches!(case.how, How::Carry(_) | How::Apart(_));
-                if (pass > 0 && !often) || !takes(entry, case) {
+                let name = (case.name, entry.name);
+                if (pass > 0 && !often) || !takes(entry, case) || slow.contains(&name) {
                     continue;
                 }
                 eprint!("\r{:<60}", format!("{pass} {} {}", case.name, entry.name));
@@ -128,7 +132,11 @@ fn compare(options: &Options) {
                     How::Apart(_) => Server::start_process(entry, 1),
                     _ => Server::start(entry, options),
                 });
+                let began = farcall_benches::now();
                 measure(entry, server, case, options, &mut report);
+                if options.quick && began.elapsed() > SLOW {
+                    slow.insert(name);
+                }
             }
         }
     }
@@ -142,6 +150,9 @@ fn compare(options: &Options) {
         report.write(folder, options);
     }
 }
+
+/// With `--quick`, what takes a system longer than this is measured of it once.
+const SLOW: Duration = Duration::from_millis(700);
 
 fn takes(entry: &Entry, case: &Case) -> bool {
     let shape = match case.how {

@@ -29,7 +29,7 @@ pub(crate) struct Options {
 const USAGE: &str = "\
 Measures farcall beside bare sockets and beside its peers.
 
-  --quick         shorter, under two minutes
+  --quick         shorter, under two minutes; what is slow is measured once
   --passes N      how often each system is measured in each case; 5, or 3 if quick
   --ms N          for how many milliseconds; 300, or 80 if quick
   --only A,B      systems whose names have one of these parts: tarpc,farcall

@@ -140,6 +140,9 @@ fn hold<S: System>(address: &str, counts: &[usize], tell: Growth<'_>) {
             let heap = Heap::begin();
             while clients.len() < count {
                 clients.push(S::connect(address.to_owned()).await);
+                if clients.len() % AT_ONCE == 0 {
+                    tokio::time::sleep(ACCEPTED).await;
+                }
             }
             // What connecting left to do is done before anybody looks.
             tokio::time::sleep(SETTLE).await;
@@ -147,6 +150,11 @@ fn hold<S: System>(address: &str, counts: &[usize], tell: Growth<'_>) {
         }
     });
 }
+
+/// After so many connections a server that shares the core is given time to accept them: one that finds no place in its
+/// queue of 128 would try again after a second.
+const AT_ONCE: usize = 64;
+const ACCEPTED: Duration = Duration::from_millis(2);
 
 /// How long connections are left alone before their memory is looked at.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -61,6 +61,8 @@ async fn open(connect: Option<&str>, listen: Option<&str>) -> Session {
     for (key, value) in [
         ("mode", r#""peer""#),
         ("scouting/multicast/enabled", "false"),
+        // Nobody is waited for who might be found.
+        ("open/return_conditions/connect_scouted", "false"),
         ("connect/endpoints", &list(connect)),
         ("listen/endpoints", &list(listen)),
     ] {
