@@ -57,10 +57,17 @@ async fn what_is_posted_arrives_in_its_order_under_every_semantics() {
                 }
                 sender.flush().await
             });
-            for number in 0..500 {
+            // A request whose reply is late is sent again, and what is at least once is then received again.
+            let repeats = semantics == Semantics::AtLeastOnce;
+            let mut number = 0;
+            while number < 500 {
                 let message = within("a message", owner.inbox.receive()).await;
-                assert_eq!(message, Ok(number), "{transport:?} {semantics}");
                 assert!(owner.inbox.len() <= 7);
+                if repeats && message.is_ok_and(|message| message < number) {
+                    continue;
+                }
+                assert_eq!(message, Ok(number), "{transport:?} {semantics}");
+                number += 1;
             }
             within("the flush", posting).await.expect("no panic").expect("all arrived");
         }
