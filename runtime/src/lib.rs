@@ -278,6 +278,11 @@
 //!
 //! No encryption and no authentication: use it where the network is trusted.
 
+#![cfg_attr(
+    not(feature = "sqlite"),
+    allow(rustdoc::broken_intra_doc_links, reason = "some lead to what the feature adds")
+)]
+
 #[macro_use]
 mod canary;
 
