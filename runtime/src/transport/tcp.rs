@@ -112,7 +112,7 @@ mod tests {
         let listener = listen(&place).await.expect("a port");
         let Address::Tcp(place) = listener.address() else { panic!("it is TCP") };
         let mut connected = Vec::new();
-        for _ in 0..500 {
+        for _ in 0..300 {
             let limit = Duration::from_secs(30);
             let stream = tokio::time::timeout(limit, connect(&place)).await.expect("there is room");
             connected.push(stream.expect("it listens"));
