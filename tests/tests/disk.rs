@@ -66,6 +66,14 @@ impl Trouble {
         eventually("trouble", || self.happened() >= times).await;
     }
 
+    /// Whether a database's log was written after that. What came before may be in the books or not.
+    fn was_written_on(&self, database: &Path) -> bool {
+        let trace = std::fs::read_to_string(&self.trace).expect("a trace");
+        let (_, after) = trace.split_once("(INJECTED)").expect("it has happened");
+        let file = format!("<{}-wal>", database.display());
+        after.lines().any(|line| line.contains(" pwrite64(") && line.contains(&file))
+    }
+
     /// Takes from a database's log what was written and not synced. Returns how many writes that were.
     fn lose_what_was_not_synced(&self, database: &Path) -> usize {
         let log = PathBuf::from(format!("{}-wal", database.display()));
@@ -161,9 +169,8 @@ async fn a_server_whose_sync_fails_answers_nothing_more_and_stops_cleanly() {
         world.start_server_under(trouble.command(PROGRAMS.server));
         world.add_client();
         trouble.happens(1).await;
-        let ledger = world.books().ledger.len();
         world.server.hang_up().await;
-        assert_eq!(world.books().ledger.len(), ledger, "it wrote on");
+        assert!(!trouble.was_written_on(&world.databases.join("bank.db")));
         world.start_server();
         world.hear(30).await;
         let world = settle(world).await;
@@ -196,22 +203,31 @@ async fn a_server_that_dies_in_a_sync_has_told_nothing_that_the_disk_can_lose() 
 
 #[tokio::test]
 async fn a_client_whose_sync_fails_says_what_it_knows_and_stops_cleanly() {
-    for number in [6, 20].into_iter().filter(|_| can_inject()) {
-        println!("sync {number}");
-        let mut world = World::new(PROGRAMS, Transport::Tcp).await;
-        practise(&mut world).await;
-        let trouble = Trouble::sync_fails(&world, number);
-        world.add_client_under(trouble.command(PROGRAMS.client));
-        trouble.happens(1).await;
-        world.hear(50).await;
-        let world = settle(world).await;
-        let failures = failures(&world);
-        let unknown = failures.iter().filter(|(execution, _)| *execution == Execution::Unknown);
-        assert!(unknown.count() > 0, "somebody's commit failed: {failures:?}");
-        let refused = failures.iter().find(|(execution, _)| *execution == Execution::NotExecuted);
-        let (_, text) = refused.expect("nothing more is saved");
-        assert!(text.contains("is to be opened again"), "{text}");
+    for first in [6, 20].into_iter().filter(|_| can_inject()) {
+        let mut number = first;
+        // A commit may hold nothing but the ends of calls, for which nobody waits.
+        while !somebody_waits_for_the_sync_that_fails(number).await {
+            number += 1;
+            assert!(number < first + 10, "nobody waits for any of ten commits");
+        }
     }
+}
+
+/// Whether somebody was told that a call may have been saved, when the client's sync of this number failed.
+async fn somebody_waits_for_the_sync_that_fails(number: u32) -> bool {
+    println!("sync {number}");
+    let mut world = World::new(PROGRAMS, Transport::Tcp).await;
+    practise(&mut world).await;
+    let trouble = Trouble::sync_fails(&world, number);
+    world.add_client_under(trouble.command(PROGRAMS.client));
+    trouble.happens(1).await;
+    world.hear(50).await;
+    let world = settle(world).await;
+    let failures = failures(&world);
+    let refused = failures.iter().find(|(execution, _)| *execution == Execution::NotExecuted);
+    let (_, text) = refused.expect("nothing more is saved");
+    assert!(text.contains("is to be opened again"), "{text}");
+    failures.iter().any(|(execution, _)| *execution == Execution::Unknown)
 }
 
 #[tokio::test]
