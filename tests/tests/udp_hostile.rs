@@ -380,8 +380,9 @@ async fn what_the_kernel_drops_is_counted() {
     }
     eventually("the count", || dropped() > 0).await;
     within("an answer", scene.work.at_least_once(order(1))).await.expect("answered");
-    let truth = kernel_drops(scene.server.address().port()).expect("the socket is there");
-    assert_eq!(dropped(), truth);
+    // A table that changes while it is read may lack a row.
+    let told = || kernel_drops(scene.server.address().port());
+    eventually("the kernel's own count", || told() == Some(dropped())).await;
 }
 
 /// What Linux says of the UDP socket of this port.

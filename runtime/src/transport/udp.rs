@@ -2,6 +2,8 @@
 
 mod readiness;
 
+#[cfg(any(target_os = "linux", test))]
+use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::task::{Context, Poll, ready};
@@ -258,8 +260,7 @@ pub(crate) fn dropped_by_kernel(numbers: &[u64]) -> Option<u64> {
     if tables.is_empty() {
         return None;
     }
-    let rows = tables.iter().flat_map(|table| table.lines().skip(1));
-    Some(rows.filter_map(|row| dropped_in(row, numbers)).sum())
+    Some(dropped_in(tables.iter().flat_map(|table| table.lines().skip(1)), numbers))
 }
 
 /// How many datagrams the kernel dropped; here it does not tell.
@@ -268,15 +269,20 @@ pub(crate) fn dropped_by_kernel(_numbers: &[u64]) -> Option<u64> {
     None
 }
 
-/// The last column of a row of the kernel's table, if the row is that of one of the sockets.
+/// The sum of the last columns of the rows of these sockets. The kernel may tell a row twice, where other sockets come and
+/// go while it is read.
 #[cfg(any(target_os = "linux", test))]
-fn dropped_in(row: &str, numbers: &[u64]) -> Option<u64> {
-    let mut columns = row.split_whitespace();
-    let inode: u64 = columns.nth(INODE_COLUMN)?.parse().ok()?;
-    if !numbers.contains(&inode) {
-        return None;
+fn dropped_in<'a>(rows: impl Iterator<Item = &'a str>, numbers: &[u64]) -> u64 {
+    let mut of_each = BTreeMap::new();
+    for row in rows {
+        let mut columns = row.split_whitespace();
+        let number = columns.nth(INODE_COLUMN).and_then(|number| number.parse().ok());
+        let Some(number) = number.filter(|number: &u64| numbers.contains(number)) else { continue };
+        let dropped: u64 = columns.last().and_then(|count| count.parse().ok()).unwrap_or(0);
+        let most = of_each.entry(number).or_insert(0);
+        *most = dropped.max(*most);
     }
-    columns.last()?.parse().ok()
+    of_each.into_values().sum()
 }
 
 #[cfg(target_os = "linux")]
@@ -445,11 +451,17 @@ mod tests {
     }
 
     #[test]
-    fn a_row_of_another_socket_counts_nothing() {
-        let row = "  83: 0100007F:1CE8 00000000:0000 07 00000000:00000000 00:00000000 00000000 \
-                   0 0 4711 2 0000000000000000 12";
-        assert_eq!(dropped_in(row, &[4711]), Some(12));
-        assert_eq!(dropped_in(row, &[4712]), None);
-        assert_eq!(dropped_in("", &[4711]), None);
+    fn of_the_kernels_table_each_row_of_these_sockets_counts_once() {
+        let row = |number: u64, dropped: u64| {
+            format!(
+                "  83: 0100007F:1CE8 00000000:0000 07 00000000:00000000 00:00000000 00000000 \
+                 0 0 {number} 2 0000000000000000 {dropped}"
+            )
+        };
+        let table = [row(4711, 12), row(4712, 100), row(4713, 3), String::new(), row(4711, 13)];
+        let dropped = |numbers: &[u64]| dropped_in(table.iter().map(String::as_str), numbers);
+        assert_eq!(dropped(&[4711]), 13);
+        assert_eq!(dropped(&[4711, 4713]), 16);
+        assert_eq!(dropped(&[4714]), 0);
     }
 }
