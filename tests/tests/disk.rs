@@ -66,7 +66,7 @@ impl Trouble {
         eventually("trouble", || self.happened() >= times).await;
     }
 
-    /// Whether a database's log was written after that. What came before may be in the books or not.
+    /// Whether a database's log was written after what went wrong. What the failed commit wrote may be in the books or not.
     fn was_written_on(&self, database: &Path) -> bool {
         let trace = std::fs::read_to_string(&self.trace).expect("a trace");
         let (_, after) = trace.split_once("(INJECTED)").expect("it has happened");
