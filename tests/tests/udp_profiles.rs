@@ -386,9 +386,17 @@ async fn in_a_black_hole_every_call_ends_at_its_deadline() {
     within("an answer", scene.work.at_most_once(order(1000))).await.expect("all is well again");
 }
 
-/// Of 60 maybe calls, two in five of which are large: who met the narrow place is not sent again, and a busy machine may let
-/// some others wait for longer than their second.
-const FEWEST_BY_A_NARROW_PATH: usize = 30;
+/// Small calls and large ones on a path that is too narrow for the large ones at first: all are answered but maybe calls that
+/// met that, which are not sent again. Two in five are large.
+async fn answered_on_a_narrow_path(scene: &Scene) {
+    let summaries = loads(scene, 60, |load| {
+        (load.large_one_in, load.large) = (5, 3000);
+        // A small maybe call is answered at once but by a busy machine.
+        load.patience = load.patience.max(Duration::from_secs(3));
+    })
+    .await;
+    answered(&summaries, 36);
+}
 
 #[tokio::test]
 async fn a_path_that_narrows_in_the_middle_of_a_call_is_survived() {
@@ -409,8 +417,7 @@ async fn a_path_that_narrows_in_the_middle_of_a_call_is_survived() {
         let answer = within("an answer", pending).await.expect("answered");
         assert_eq!((answer.id, scene.log.runs(900_000)), (900_000, 1), "{direction:?}");
         assert!(scene.proxy.counts().of(direction).too_large > 0);
-        let summaries = loads(&scene, 60, |load| (load.large_one_in, load.large) = (5, 3000)).await;
-        answered(&summaries, FEWEST_BY_A_NARROW_PATH);
+        answered_on_a_narrow_path(&scene).await;
     }
 }
 
@@ -418,8 +425,7 @@ async fn a_path_that_narrows_in_the_middle_of_a_call_is_survived() {
 async fn a_path_that_was_always_narrow_is_found() {
     let narrow = DatagramFaults { largest: 576 - 28, ..DatagramFaults::default() };
     let scene = scene(narrow).await;
-    let summaries = loads(&scene, 60, |load| (load.large_one_in, load.large) = (5, 3000)).await;
-    answered(&summaries, FEWEST_BY_A_NARROW_PATH);
+    answered_on_a_narrow_path(&scene).await;
 }
 
 #[tokio::test]
