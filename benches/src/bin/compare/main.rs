@@ -24,7 +24,7 @@ mod usage;
 mod wire;
 
 use std::collections::HashSet;
-use std::io::{BufRead as _, Write as _};
+use std::io::{self, BufRead as _, Write as _};
 use std::time::Duration;
 
 // The generated code names itself by this path.
@@ -54,14 +54,19 @@ fn main() {
         println!("{}", options::usage());
         return;
     }
+    let mut written = Ok(());
     if let Some(name) = &options.serve {
         server::serve(find(name), options.server_core());
     } else if let Some((name, address)) = &options.idle {
         idle_client(find(name), address, &options.idle_counts());
     } else {
-        compare(&options);
+        written = compare(&options);
     }
     let _ = std::fs::remove_dir_all(systems::farcall::folder());
+    if let Err(error) = written {
+        eprintln!("the tables cannot be written: {error}");
+        std::process::exit(NOT_WRITTEN);
+    }
 }
 
 fn find(name: &str) -> &'static Entry {
@@ -81,6 +86,7 @@ fn end_by_signal() {
     std::process::exit(ENDED_BY_SIGNAL);
 }
 
+const NOT_WRITTEN: i32 = 1;
 const ENDED_BY_SIGNAL: i32 = 130;
 const ASKED_FOR_NOTHING: i32 = 2;
 
@@ -93,7 +99,8 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn compare(options: &Options) {
+/// Fails if the tables cannot be written, which are printed in any case.
+fn compare(options: &Options) -> io::Result<()> {
     let chosen: Vec<&Entry> = systems::ALL.iter().filter(|entry| options.wants(entry)).collect();
     let cases: Vec<&Case> =
         cases::ALL.iter().filter(|case| options.wants_case(case.name)).collect();
@@ -146,9 +153,7 @@ fn compare(options: &Options) {
     } else {
         report.print();
     }
-    if let Some(folder) = &options.write {
-        report.write(folder, options);
-    }
+    options.write.as_ref().map_or(Ok(()), |page| report.write(page, options))
 }
 
 /// With `--quick`, what takes a system longer than this is measured of it once.

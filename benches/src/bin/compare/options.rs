@@ -1,9 +1,9 @@
 //! What the command line asks for.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cases;
+use crate::report::Page;
 use crate::system::Entry;
 use crate::systems::{self, farcall::AT_MOST_ONCE};
 
@@ -16,7 +16,7 @@ pub(crate) struct Options {
     pub(crate) processes: bool,
     pub(crate) json: bool,
     pub(crate) help: bool,
-    pub(crate) write: Option<PathBuf>,
+    pub(crate) write: Option<Page>,
     /// The system that this process serves for another.
     pub(crate) serve: Option<String>,
     /// The system and its address, if this process opens connections for another.
@@ -76,7 +76,7 @@ impl Options {
                 "--json" => options.json = true,
                 "--passes" => passes = Some(number(&argument, &value()?)?),
                 "--ms" => millis = Some(number(&argument, &value()?)?),
-                "--write" => options.write = Some(PathBuf::from(value()?)),
+                "--write" => options.write = Some(Page::read(value()?.into())?),
                 "--serve" => options.serve = Some(value()?),
                 "--idle" => options.idle = Some((value()?, value()?)),
                 "--only" => options.only = list(&value()?),

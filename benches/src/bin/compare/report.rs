@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::PathBuf;
 
 use farcall_benches::plot::{Plot, Scale, Series};
 
@@ -33,8 +34,38 @@ struct Summary {
     ratio: Option<f64>,
 }
 
+/// The page that the tables of a run are for, read before it: a run is long.
+pub(crate) struct Page {
+    folder: PathBuf,
+    /// What stands before the tables and behind them.
+    before: String,
+    after: String,
+}
+
+impl Page {
+    /// The page in this folder.
+    ///
+    /// # Errors
+    /// A text for a person.
+    pub(crate) fn read(folder: PathBuf) -> Result<Page, String> {
+        let page = folder.join(PAGE);
+        let text = fs::read_to_string(&page)
+            .map_err(|error| format!("{} cannot be read: {error}", page.display()))?;
+        let parts = text.split_once(BEGIN).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(END)?;
+            Some((before.to_owned(), after.to_owned()))
+        });
+        let Some((before, after)) = parts else {
+            return Err(format!("{} lacks the lines {BEGIN} and {END}", page.display()));
+        };
+        Ok(Page { folder, before, after })
+    }
+}
+
 /// What is between these stands for the last run.
-const MARKERS: [&str; 2] = ["<!-- compare: begin -->", "<!-- compare: end -->"];
+const BEGIN: &str = "<!-- compare: begin -->";
+const END: &str = "<!-- compare: end -->";
+const PAGE: &str = "performance.md";
 
 impl Report {
     pub(crate) fn add(&mut self, system: &'static str, value: &Value, sample: f64) {
@@ -143,20 +174,19 @@ impl Report {
     }
 
     /// Puts tables and plots where the docs have them.
-    pub(crate) fn write(&self, folder: &Path, options: &Options) {
-        let page = folder.join("performance.md");
-        let text = fs::read_to_string(&page).expect("the page exists");
-        let [begin, end] = MARKERS.map(|marker| text.find(marker).expect("the page has markers"));
+    pub(crate) fn write(&self, page: &Page, options: &Options) -> io::Result<()> {
+        let Page { folder, before, after } = page;
         let tables = self.tables(options);
-        let text = format!("{}{}\n\n{tables}{}", &text[..begin], MARKERS[0], &text[end..]);
-        fs::write(page, text).expect("the folder can be written");
+        let text = format!("{before}{BEGIN}\n\n{tables}{END}{after}");
+        fs::write(folder.join(PAGE), text)?;
         for (name, plot) in
             [("compare-calls.svg", self.calls()), ("compare-echoes.svg", self.echoes())]
         {
             if !plot.series.is_empty() {
-                fs::write(folder.join(name), plot.svg()).expect("the folder can be written");
+                fs::write(folder.join(name), plot.svg())?;
             }
         }
+        Ok(())
     }
 
     fn tables(&self, options: &Options) -> String {
