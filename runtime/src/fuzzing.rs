@@ -91,7 +91,9 @@ fn encode(frame: &Frame<'_>, into: &mut Vec<u8>) {
         Frame::NeedAck => frame::put_empty(Kind::NeedAck, into),
         Frame::Lookup(lookup) => frame::put_lookup(lookup, into),
         Frame::Bound { handle, result } => frame::put_bound(*handle, result, into),
-        Frame::Ack(ack) => frame::put_ack(ack.delay_us, &ack.ranges, into),
+        Frame::Ack(ack) => {
+            frame::put_ack(ack.delay_us, &ack.ranges().collect::<Vec<_>>(), into);
+        }
         Frame::Piece(piece) => {
             frame::put_piece_head(&piece.head(), piece.bytes.len(), into);
             into.extend_from_slice(piece.bytes);

@@ -247,9 +247,19 @@ pub(crate) struct Ack {
     pub(crate) largest: u64,
     /// How long ago that was, a multiple of [`ACK_DELAY_UNIT_US`].
     pub(crate) delay_us: u64,
-    /// All numbers that are acknowledged: half-open, highest first, neither empty nor adjacent. The first ends behind
-    /// `largest`; there are at most [`MAX_ACK_RANGES`].
-    pub(crate) ranges: Vec<(u64, u64)>,
+    /// The highest numbers that are acknowledged, half-open; it ends behind `largest`.
+    pub(crate) highest: (u64, u64),
+    /// All others, highest first; ranges are neither empty nor adjacent, at most [`MAX_ACK_RANGES`] with the highest. None
+    /// as long as nothing is lost: then nothing is allocated.
+    pub(crate) further: Vec<(u64, u64)>,
+}
+
+impl Ack {
+    /// All numbers that are acknowledged.
+    #[inline]
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        std::iter::once(self.highest).chain(self.further.iter().copied())
+    }
 }
 
 /// Bytes of a message, from `offset` on; pieces come in any order and perhaps again.

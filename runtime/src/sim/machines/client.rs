@@ -480,7 +480,9 @@ pub(super) fn describe(frame: &Frame<'_>) -> String {
             let (start, end) = (piece.offset, piece.offset + piece.bytes.len() as u64);
             format!("piece #{} {start}..{end} of {}", piece.seq, piece.total)
         }
-        Frame::Ack(ack) => format!("ack {:?} {} us", ack.ranges, ack.delay_us),
+        Frame::Ack(ack) => {
+            format!("ack {:?} {} us", ack.ranges().collect::<Vec<_>>(), ack.delay_us)
+        }
         other => format!("{other:?}"),
     }
 }

@@ -269,14 +269,14 @@ fn ack(body: &mut Body<'_>) -> Result<Ack, FrameError> {
     let delay_us = body.number()?.checked_mul(ACK_DELAY_UNIT_US).ok_or(bad)?;
     let mut start = largest.checked_sub(body.number()?).ok_or(bad)?;
     let count = body.count(MAX_ACK_RANGES - 1)?;
-    let mut ranges = Vec::with_capacity(count + 1);
-    ranges.push((start, largest.checked_add(1).ok_or(bad)?));
+    let highest = (start, largest.checked_add(1).ok_or(bad)?);
+    let mut further = Vec::with_capacity(count);
     for _ in 0..count {
         let end = start.checked_sub(body.positive()?).ok_or(bad)?;
         start = end.checked_sub(body.positive()?).ok_or(bad)?;
-        ranges.push((start, end));
+        further.push((start, end));
     }
-    Ok(Ack { largest, delay_us, ranges })
+    Ok(Ack { largest, delay_us, highest, further })
 }
 
 fn piece<'a>(body: &mut Body<'a>, once: bool) -> Result<Piece<'a>, FrameError> {

@@ -139,7 +139,7 @@ fn again(frame: &Frame<'_>) -> Vec<u8> {
         Frame::NeedAck => put_empty(Kind::NeedAck, into),
         Frame::Lookup(lookup) => put_lookup(lookup, into),
         Frame::Bound { handle, result } => put_bound(*handle, result, into),
-        Frame::Ack(ack) => put_ack(ack.delay_us, &ack.ranges, into),
+        Frame::Ack(ack) => put_ack(ack.delay_us, &ack.ranges().collect::<Vec<_>>(), into),
         Frame::Piece(piece) => {
             put_piece_head(&piece.head(), piece.bytes.len(), into);
             into.extend_from_slice(piece.bytes);
@@ -226,6 +226,14 @@ fn what_is_accepted_is_canonical_whatever_the_bytes() {
 }
 
 #[test]
+fn an_acknowledgement_of_all_that_came_allocates_nothing() {
+    let mut bytes = Vec::new();
+    put_ack(0, &[(0, 1000)], &mut bytes);
+    let Ok(Frame::Ack(ack)) = decode(&bytes[1..]) else { panic!("no ACK") };
+    assert_eq!((ack.highest, ack.further.capacity()), ((0, 1000), 0));
+}
+
+#[test]
 fn acknowledgements_below_zero_without_content_or_with_too_many_ranges_are_refused() {
     let ack = |numbers: &[u64]| {
         let mut body = vec![(Kind::Ack as u8) << 3];
@@ -233,7 +241,11 @@ fn acknowledgements_below_zero_without_content_or_with_too_many_ranges_are_refus
         decode(&body).map(|frame| format!("{frame:?}"))
     };
     let bad = Err(FrameError::Number((Kind::Ack as u8) << 3));
-    assert!(ack(&[9, 1, 3, 1, 2, 4]).unwrap().contains("delay_us: 8, ranges: [(6, 10), (0, 4)]"));
+    assert!(
+        ack(&[9, 1, 3, 1, 2, 4])
+            .unwrap()
+            .contains("delay_us: 8, highest: (6, 10), further: [(0, 4)]")
+    );
     assert_eq!(ack(&[9, 1, 10, 0]), bad);
     assert_eq!(ack(&[9, 1, 3, 1, 2, 5]), bad);
     assert_eq!(ack(&[9, 1, 3, 1, 7, 1]), bad);

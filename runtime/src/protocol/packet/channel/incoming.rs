@@ -159,7 +159,7 @@ impl Channel {
             self.rtt.update(now.since(sent), delay, self.config.peer_ack_delay);
         }
         let mut news = false;
-        for &(start, end) in &ack.ranges {
+        for (start, end) in ack.ranges() {
             for number in self.sent.kept(start, end) {
                 match self.sent.acknowledge(now, number, &self.rtt) {
                     Acked::New(sent) => {
