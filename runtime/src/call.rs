@@ -20,7 +20,7 @@ use crate::blocking::{block_on, in_async_task};
 use crate::descriptor::Descriptor;
 #[cfg(feature = "sim")]
 use crate::descriptor::MethodDescriptor;
-use crate::driver::link::{CallKey, Link, StartCall, StartError, Waiting};
+use crate::driver::link::{CallKey, Link, NewCall, StartError, Waiting};
 use crate::driver::references::object::Exported;
 use crate::error::CallError;
 use crate::id::Handle;
@@ -440,7 +440,7 @@ impl<T, E> Pending<T, E> {
         waiter: Option<&Waker>,
     ) -> Result<CallKey, StartError> {
         let (target, method) = (self.target(), self.method());
-        let request = StartCall {
+        let request = NewCall {
             handle: target.handle().map_err(StartError::Failed)?,
             method: self.position(),
             semantics: method.semantics,
@@ -449,9 +449,8 @@ impl<T, E> Pending<T, E> {
             timeout,
             arguments: offer.arguments,
             large: offer.large,
-            waiter,
         };
-        target.link.try_start(&request, waiting)
+        target.link.try_start(&request, waiting, waiter)
     }
 }
 

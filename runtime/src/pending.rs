@@ -321,6 +321,44 @@ impl<T, E> Pending<T, E> {
     fn finish_one_way(&mut self) -> Result<T, CallError<E>> {
         self.finish(Ok(Status::Ok), &[], Extras::default())
     }
+
+    /// As [`poll_answer`](Self::poll_answer), for a call that somebody listens to.
+    #[cold]
+    fn poll_within(
+        &mut self,
+        span: Box<tracing::Span>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<T, CallError<E>>> {
+        let polled = span.in_scope(|| self.poll_answer(cx));
+        self.span = Some(span);
+        polled
+    }
+
+    #[inline]
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, CallError<E>>> {
+        match self.stage {
+            Stage::Finished => panic!("the answer of `{}` was already taken", self.method.name),
+            Stage::OneWay => Poll::Ready(self.finish_one_way()),
+            Stage::InFlight => match &mut self.way {
+                Way::Unstarted => Poll::Pending,
+                Way::Direct(direct) => {
+                    let answer = ready!(direct.poll(cx));
+                    Poll::Ready(self.finish_direct(answer))
+                }
+                &mut Way::Link(key) => with_buffer(|body| {
+                    let mut extras = Extras::default();
+                    let answer = self.target.link().poll_answer(key, cx, body, &mut extras);
+                    answer.map(|answer| self.finish(answer, body, extras))
+                }),
+                #[cfg(feature = "sqlite")]
+                Way::Saved(waiting) => {
+                    let runtime = self.target.node().runtime();
+                    let ended = ready!(waiting.poll(self.timeout, runtime, cx));
+                    Poll::Ready(self.end(&ended))
+                }
+            },
+        }
+    }
 }
 
 impl<T, E> Future for Pending<T, E> {
@@ -328,29 +366,9 @@ impl<T, E> Future for Pending<T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let span = this.span.clone();
-        let _entered = span.as_ref().map(|span| span.enter());
-        match this.stage {
-            Stage::Finished => panic!("the answer of `{}` was already taken", this.method.name),
-            Stage::OneWay => Poll::Ready(this.finish_one_way()),
-            Stage::InFlight => match &mut this.way {
-                Way::Unstarted => Poll::Pending,
-                Way::Direct(direct) => {
-                    let answer = ready!(direct.poll(cx));
-                    Poll::Ready(this.finish_direct(answer))
-                }
-                &mut Way::Link(key) => with_buffer(|body| {
-                    let mut extras = Extras::default();
-                    let answer = this.target.link().poll_answer(key, cx, body, &mut extras);
-                    answer.map(|answer| this.finish(answer, body, extras))
-                }),
-                #[cfg(feature = "sqlite")]
-                Way::Saved(waiting) => {
-                    let runtime = this.target.node().runtime();
-                    let ended = ready!(waiting.poll(this.timeout, runtime, cx));
-                    Poll::Ready(this.end(&ended))
-                }
-            },
+        match this.span.take() {
+            None => this.poll_answer(cx),
+            Some(span) => this.poll_within(span, cx),
         }
     }
 }

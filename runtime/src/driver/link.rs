@@ -20,14 +20,11 @@ use super::references::received::Received;
 use super::references::{Home, Partner};
 use crate::dispatch::Status;
 use crate::error::CallError;
-use crate::id::Handle;
 use crate::limits::Limits;
-use crate::protocol::client::{
-    Answered, Client, ClientConfig, ClientStatistics, Key, NewCall, NotStarted,
-};
-use crate::semantics::{Execution, Semantics};
+pub(crate) use crate::protocol::client::NewCall;
+use crate::protocol::client::{Answered, Client, ClientConfig, ClientStatistics, Key, NotStarted};
+use crate::semantics::Execution;
 use crate::time::Time;
-use crate::wire::body::Body;
 use crate::wire::send_buffer::SendBuffer;
 use ahead::Unanswered;
 pub(super) use leave::MutexState;
@@ -104,25 +101,6 @@ pub(crate) struct Waiting {
     number: Option<u64>,
 }
 
-/// A call with its arguments encoded.
-pub(crate) struct StartCall<'a> {
-    pub(crate) handle: Handle,
-    /// Position in what was looked up.
-    pub(crate) method: u32,
-    /// How the session treats it; exactly-once calls are at-least-once calls for it.
-    pub(crate) semantics: Semantics,
-    pub(crate) oneway: bool,
-    /// References stand behind the arguments.
-    pub(crate) passes: bool,
-    /// None for no deadline.
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) arguments: &'a [u8],
-    /// The arguments, instead, if they are more than a fragment and are to be shared.
-    pub(crate) large: Option<&'a Body>,
-    /// Who is woken when the answer is there, as after [`Link::poll_answer`].
-    pub(crate) waiter: Option<&'a Waker>,
-}
-
 /// What an answer has beside the bytes that are swapped.
 #[derive(Default)]
 pub(crate) struct Extras {
@@ -167,23 +145,14 @@ impl Link {
     }
 
     /// Hands a call to the machine. `waiting` is the place of a caller that has waited for room; others do not
-    /// overtake those who wait.
+    /// overtake those who wait. The `waiter` is woken when the answer is there, as after [`Link::poll_answer`].
     #[inline]
     pub(crate) fn try_start(
         &self,
-        call: &StartCall<'_>,
+        call: &NewCall<'_>,
         waiting: Option<&mut Waiting>,
+        waiter: Option<&Waker>,
     ) -> Result<CallKey, StartError> {
-        let new = NewCall {
-            handle: call.handle,
-            method: call.method,
-            semantics: call.semantics,
-            oneway: call.oneway,
-            passes: call.passes,
-            timeout: call.timeout,
-            arguments: call.arguments,
-            large: call.large,
-        };
         let mut state = lock(&self.state);
         let State { client, out, phase, .. } = &mut *state;
         if *phase != Phase::Open {
@@ -194,7 +163,7 @@ impl Link {
             return Err(StartError::Full);
         }
         let now = client.needs_time(call.oneway).then(|| self.clock.now());
-        let key = client.start(now, &new, out).map_err(|error| match error {
+        let key = client.start(now, call, out).map_err(|error| match error {
             NotStarted::Full if self.is_back() => StartError::Failed(CallError::BufferFull),
             NotStarted::Full => StartError::Full,
             NotStarted::Failed(error) => StartError::Failed(error),
@@ -202,7 +171,7 @@ impl Link {
         if let Some(waiting) = waiting {
             waiting.number = None;
         }
-        if let Some(waiter) = call.waiter {
+        if let Some(waiter) = waiter {
             client.wait(key, waiter.clone());
         }
         state.started(key, call.oneway && self.leads_home());

@@ -104,11 +104,14 @@ pub(crate) struct ClientStatistics {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewCall<'a> {
     pub(crate) handle: Handle,
+    /// Position in what was looked up.
     pub(crate) method: u32,
+    /// How the session treats it; exactly-once calls are at-least-once calls for it.
     pub(crate) semantics: Semantics,
     pub(crate) oneway: bool,
     /// References stand behind the arguments.
     pub(crate) passes: bool,
+    /// None for no deadline.
     pub(crate) timeout: Option<Duration>,
     pub(crate) arguments: &'a [u8],
     /// The arguments, instead, if they are more than [`FRAGMENT`](frame::FRAGMENT) bytes and are to be shared.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use crate::call::{Remote, Target};
 use crate::context;
 use crate::dispatch::{Arguments, Dispatch, Reply, Room, Status};
-use crate::driver::link::{CallKey, Extras, StartCall, StartError, Waiting};
+use crate::driver::link::{CallKey, Extras, NewCall, StartError, Waiting};
 use crate::driver::references::Home;
 use crate::driver::references::object::Exported;
 use crate::error::{CallError, FailureCode};
@@ -57,7 +57,7 @@ async fn forward(target: Arc<Target>, position: usize, arguments: Arguments) -> 
         Ok(handle) => handle,
         Err(error) => return failed(&error, arguments.into_memory()),
     };
-    let call = StartCall {
+    let call = NewCall {
         handle,
         method: u32::try_from(position).unwrap_or(u32::MAX),
         semantics: method.semantics,
@@ -66,7 +66,6 @@ async fn forward(target: Arc<Target>, position: usize, arguments: Arguments) -> 
         timeout,
         arguments: &arguments,
         large: None,
-        waiter: None,
     };
     let mut waiting = Waiting::default();
     let started = poll_fn(|cx| poll_start(&target, &call, &mut waiting, cx)).await;
@@ -98,7 +97,7 @@ async fn forward(target: Arc<Target>, position: usize, arguments: Arguments) -> 
 
 fn poll_start(
     target: &Target,
-    call: &StartCall<'_>,
+    call: &NewCall<'_>,
     waiting: &mut Waiting,
     cx: &mut Context<'_>,
 ) -> Poll<Result<CallKey, CallError>> {
@@ -106,7 +105,7 @@ fn poll_start(
         if target.link().poll_capacity(call.arguments.len(), waiting, cx).is_pending() {
             return Poll::Pending;
         }
-        match target.link().try_start(call, Some(waiting)) {
+        match target.link().try_start(call, Some(waiting), None) {
             Ok(key) => return Poll::Ready(Ok(key)),
             Err(StartError::Failed(error)) => return Poll::Ready(Err(error)),
             Err(StartError::Full) => {}

@@ -15,7 +15,7 @@ use super::journal::Journal;
 use super::{in_store, reason};
 use crate::descriptor::Descriptor;
 use crate::dispatch::{Interface, Status};
-use crate::driver::link::{Extras, Link, StartCall, StartError, Waiting};
+use crate::driver::link::{Extras, Link, NewCall, StartError, Waiting};
 use crate::driver::lock;
 use crate::error::{CallError, FailureCode};
 use crate::id::{Handle, Seq};
@@ -410,7 +410,7 @@ async fn exchange(
     timeout: Option<Duration>,
 ) -> Result<(Status, Vec<u8>), CallError> {
     let semantics = Semantics::AtLeastOnce;
-    let call = StartCall {
+    let call = NewCall {
         handle,
         method,
         semantics,
@@ -419,13 +419,12 @@ async fn exchange(
         timeout,
         arguments,
         large: None,
-        waiter: None,
     };
     let mut queued = Queued { link, waiting: Waiting::default() };
     let mut first = true;
     let key = loop {
         let waiting = (!std::mem::take(&mut first)).then_some(&mut queued.waiting);
-        match link.try_start(&call, waiting) {
+        match link.try_start(&call, waiting, None) {
             Ok(key) => break key,
             Err(StartError::Failed(error)) => return Err(error),
             Err(StartError::Full) => {

@@ -5,7 +5,8 @@ use crate::address::Address;
 use crate::descriptor::{Descriptor, MethodDescriptor};
 use crate::driver::connection;
 use crate::driver::entropy::Entropy;
-use crate::id::{MethodId, NodeId};
+use crate::id::{Handle, MethodId, NodeId};
+use crate::semantics::Semantics;
 use crate::transport::{Binding, Connecting, Network, Opening, Side, Stream, no_such_kind};
 use std::future::poll_fn;
 use tokio::runtime::Handle as Runtime;
@@ -81,7 +82,7 @@ fn open(network: Dead) -> Arc<Link> {
 }
 
 fn start(link: &Link, handle: Handle, timeout: Duration) -> CallKey {
-    let call = StartCall {
+    let call = NewCall {
         handle,
         method: 0,
         semantics: Semantics::AtMostOnce,
@@ -90,9 +91,8 @@ fn start(link: &Link, handle: Handle, timeout: Duration) -> CallKey {
         timeout: Some(timeout),
         arguments: &[],
         large: None,
-        waiter: None,
     };
-    match link.try_start(&call, None) {
+    match link.try_start(&call, None, None) {
         Ok(key) => key,
         Err(_) => panic!("there is room"),
     }

@@ -61,7 +61,7 @@ impl ServerSession {
         seq: Seq,
         status: ReplyStatus,
         body: &mut impl Outcome,
-        out: Option<&mut SendBuffer>,
+        mut out: Option<&mut SendBuffer>,
     ) {
         let refused = self.too_large(body.len());
         let shared = body.len() > self.shared();
@@ -69,16 +69,23 @@ impl ServerSession {
             self.drop_one_answer();
         }
         self.count_saved(now, refused.map_or(body.len(), str::len));
+        let room = out.as_ref().is_some_and(|out| self.has_room(out));
         if let Some(record) = self.records.get_mut(seq) {
             let too_large = ReplyStatus::Failed(FailureCode::ReplyTooLarge);
             match refused {
                 Some(text) => record.answer(too_large, text.as_bytes()),
                 None if shared => record.share(status, body.take()),
-                None => record.answer(status, body.encoded()),
+                None => {
+                    record.answer(status, body.encoded());
+                    if room && let Some(out) = out.take() {
+                        // As it would be read from the record.
+                        put_whole(seq, status, body.encoded(), Fate::Arrives, out);
+                    }
+                }
             }
         }
         match out {
-            Some(out) if self.has_room(out) => self.write(seq, out),
+            Some(out) if room => self.write(seq, out),
             // Written when the link has room, or by the next link.
             Some(_) => self.write_later(seq),
             None => {}
