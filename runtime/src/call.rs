@@ -160,6 +160,7 @@ impl Remote {
 impl<A, T, E> Call<A, T, E> {
     /// A call of the method at position `method` of the interface's descriptor.
     #[doc(hidden)]
+    #[inline(always)]
     pub fn new<Kind>(
         remote: &Remote,
         method: usize,

@@ -182,6 +182,7 @@ impl<T, E> Pending<T, E> {
     }
 
     /// A call that has not started, and so waits for nothing.
+    #[inline(always)]
     pub(crate) fn unstarted(
         target: Arc<Target>,
         position: usize,

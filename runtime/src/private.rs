@@ -31,6 +31,8 @@ use crate::wire::payload::encode_shared;
 use crate::wire::payload::passed::Passed;
 
 /// A call of the method at position `method` of the interface's descriptor.
+// Inlined with all that it calls, so that a call is put together where it is awaited, and not copied there twice.
+#[inline(always)]
 pub fn call<A, T, E, Kind>(
     remote: &Remote,
     method: usize,

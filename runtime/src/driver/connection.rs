@@ -351,8 +351,8 @@ impl<'a> Connection<'a> {
             };
             done = end;
             let frame = self.input.bytes(start, end);
-            if let Some(Ok(reply)) = decode_reply(frame) {
-                match client.handle_reply(now, &reply) {
+            if let Some(Ok(reply)) = &decode_reply(frame) {
+                match client.handle_reply(now, reply) {
                     Ok(()) => continue,
                     Err(violation) => break Err(invalid(violation.0)),
                 }

@@ -308,10 +308,10 @@ impl Serving {
         end: usize,
     ) -> io::Result<()> {
         let frame = &bytes[start..end];
-        if let Some(Ok(call)) = decode_call(frame) {
+        if let Some(Ok(call)) = &decode_call(frame) {
             let length = call.arguments.len();
             let shared = (length > COPIED_ARGUMENTS).then(|| bytes.slice(end - length..end));
-            let handled = self.desk.handle_call(cx, now, wait, &call, shared);
+            let handled = self.desk.handle_call(cx, now, wait, call, shared);
             return handled.map_err(|Violation(what)| self.broken(&what));
         }
         self.desk.settle(now);

@@ -67,8 +67,9 @@ impl<V> SeqMap<V> {
         self.get(seq).is_some()
     }
 
-    /// Sets the value of a number.
-    #[inline]
+    /// Sets the value of a number. Inlined, so that the value is put together where it stays: what is copied right after
+    /// it was written makes a processor wait.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, seq: Seq, value: V) {
         let place = place(&self.ring, seq);
         match self.ring.get_mut(place) {

@@ -173,8 +173,8 @@ impl ServerLink {
         let shared = |arguments: &[u8]| {
             message.map(|message| message.slice(message.len() - arguments.len()..))
         };
-        if let Some(Ok(call)) = decode_call(frame) {
-            return Ok(self.desk.handle_call(cx, now, wait, &call, shared(call.arguments))?);
+        if let Some(Ok(call)) = &decode_call(frame) {
+            return Ok(self.desk.handle_call(cx, now, wait, call, shared(call.arguments))?);
         }
         match decode(frame).map_err(Ended::from)? {
             Frame::Close { code, .. } => Err(Over::Closed(code)),
