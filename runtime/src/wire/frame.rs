@@ -243,11 +243,9 @@ pub(crate) enum Part {
 /// Body of ACK.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ack {
-    /// The highest number that came.
-    pub(crate) largest: u64,
-    /// How long ago that was, a multiple of [`ACK_DELAY_UNIT_US`].
+    /// How long ago the highest number came, a multiple of [`ACK_DELAY_UNIT_US`].
     pub(crate) delay_us: u64,
-    /// The highest numbers that are acknowledged, half-open; it ends behind `largest`.
+    /// The highest numbers that are acknowledged, half-open.
     pub(crate) highest: (u64, u64),
     /// All others, highest first; ranges are neither empty nor adjacent, at most [`MAX_ACK_RANGES`] with the highest. None
     /// as long as nothing is lost: then nothing is allocated.
@@ -255,6 +253,12 @@ pub(crate) struct Ack {
 }
 
 impl Ack {
+    /// The highest number that came.
+    #[inline]
+    pub(crate) fn largest(&self) -> u64 {
+        self.highest.1 - 1
+    }
+
     /// All numbers that are acknowledged.
     #[inline]
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {

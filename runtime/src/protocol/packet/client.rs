@@ -304,8 +304,8 @@ impl Open {
             match self.channel.handle(now, frame, client, true)? {
                 Taken::Here | Taken::PathResponse(_) => continue,
                 Taken::Frame => {
-                    if let Some(Ok(reply)) = frame::decode_reply(frame) {
-                        client.handle_reply(now, &reply)?;
+                    if let Some(Ok(reply)) = &frame::decode_reply(frame) {
+                        client.handle_reply(now, reply)?;
                     } else {
                         match frame::decode(frame)? {
                             Frame::Close { code, text } => return Err(closed(code, text)),

@@ -276,7 +276,7 @@ fn ack(body: &mut Body<'_>) -> Result<Ack, FrameError> {
         start = end.checked_sub(body.positive()?).ok_or(bad)?;
         further.push((start, end));
     }
-    Ok(Ack { largest, delay_us, highest, further })
+    Ok(Ack { delay_us, highest, further })
 }
 
 fn piece<'a>(body: &mut Body<'a>, once: bool) -> Result<Piece<'a>, FrameError> {

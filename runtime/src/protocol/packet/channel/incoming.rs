@@ -151,10 +151,10 @@ impl Channel {
         ack: &Ack,
         delivery: &mut impl Delivery,
     ) -> Result<Taken, Violation> {
-        if ack.largest >= self.sent.next() {
+        if ack.largest() >= self.sent.next() {
             return Err(Violation("an acknowledgement of what was not sent"));
         }
-        if let Some(sent) = self.sent.awaited(ack.largest) {
+        if let Some(sent) = self.sent.awaited(ack.largest()) {
             let delay = std::time::Duration::from_micros(ack.delay_us);
             self.rtt.update(now.since(sent), delay, self.config.peer_ack_delay);
         }
@@ -183,7 +183,7 @@ impl Channel {
             self.probes = 0;
             self.credit = 0;
         }
-        self.sent.acknowledged_up_to(ack.largest);
+        self.sent.acknowledged_up_to(ack.largest());
         self.find_lost(now);
         Ok(Taken::Here)
     }
