@@ -1,9 +1,12 @@
 //! The memory of messages that came in fragments, used again on the thread that let go of it.
 //!
-//! A fresh block of a mebibyte costs a page fault for each of its pages, about as much as copying it. What a thread keeps
-//! is bounded and holds nothing of the messages but their bytes' places; a message that is larger is freed at once.
+//! A fresh block of a mebibyte costs a page fault for each of its pages, about as much as copying it, and one that grows
+//! is copied. What a thread keeps is bounded, and what all of them keep, and holds nothing of the messages but their bytes'
+//! places.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -38,39 +41,64 @@ impl Drop for Used {
     }
 }
 
-/// What one thread keeps.
-#[derive(Default)]
+/// What one thread keeps, the longest unused first.
 struct Kept {
-    vectors: Vec<Vec<u8>>,
+    vectors: VecDeque<Vec<u8>>,
     /// Capacity of them all.
     bytes: usize,
+    /// That of what all threads keep.
+    by_all: &'static AtomicUsize,
 }
 
 impl Kept {
+    const fn new(by_all: &'static AtomicUsize) -> Kept {
+        Kept { vectors: VecDeque::new(), bytes: 0, by_all }
+    }
+
     fn take(&mut self, least: usize, most: usize) -> Option<Vec<u8>> {
         let fits = |vector: &Vec<u8>| (least..=most).contains(&vector.capacity());
         // The one that was used last is most likely still in the processor's cache.
         let index = self.vectors.iter().rposition(fits)?;
-        let vector = self.vectors.remove(index);
-        self.bytes -= vector.capacity();
-        Some(vector)
+        self.remove(index)
     }
 
     fn put(&mut self, mut vector: Vec<u8>) {
-        if self.bytes + vector.capacity() <= KEPT_BYTES {
-            vector.clear();
-            self.bytes += vector.capacity();
-            self.vectors.push(vector);
+        let size = vector.capacity();
+        while self.bytes + size > KEPT_BYTES && self.remove(0).is_some() {}
+        let before = self.by_all.fetch_add(size, Ordering::Relaxed);
+        if before + size > KEPT_BY_ALL {
+            self.by_all.fetch_sub(size, Ordering::Relaxed);
+            return;
         }
+        vector.clear();
+        self.bytes += size;
+        self.vectors.push_back(vector);
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Vec<u8>> {
+        let vector = self.vectors.remove(index)?;
+        self.bytes -= vector.capacity();
+        self.by_all.fetch_sub(vector.capacity(), Ordering::Relaxed);
+        Some(vector)
     }
 }
 
-thread_local! {
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept { vectors: Vec::new(), bytes: 0 }) };
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.by_all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
-/// Bytes that a thread keeps at most: some messages of a mebibyte, as are on their way at a time.
-const KEPT_BYTES: usize = 8 << 20;
+static BY_ALL: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::new(&BY_ALL)) };
+}
+
+/// Bytes that a thread keeps at most: a message of the largest size that nodes take by default, and some of a mebibyte.
+const KEPT_BYTES: usize = 24 << 20;
+/// Bytes that all threads keep at most.
+const KEPT_BY_ALL: usize = 64 << 20;
 /// Smallest block, in bytes, that is kept; the allocator is good at smaller ones.
 const KEPT_LEAST: usize = 64 << 10;
 
@@ -94,13 +122,30 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_keeps_no_more_than_its_bound() {
-        let all: Vec<Bytes> = (0..20).map(|_| share(Vec::with_capacity(1 << 20))).collect();
-        drop(all);
-        let mut kept = 0;
-        while let Some(vector) = take(0, usize::MAX) {
-            kept += vector.capacity();
+    fn a_thread_keeps_no_more_than_its_bound_and_what_was_used_last() {
+        static BY_ALL: AtomicUsize = AtomicUsize::new(0);
+        let mut kept = Kept::new(&BY_ALL);
+        for size in [1 << 20; 40].into_iter().chain([16 << 20]) {
+            kept.put(Vec::with_capacity(size));
+            assert!(kept.bytes <= KEPT_BYTES);
+            assert_eq!(BY_ALL.load(Ordering::Relaxed), kept.bytes);
         }
-        assert!((1..=KEPT_BYTES).contains(&kept), "{kept}");
+        assert!(kept.take(16 << 20, 16 << 20).is_some());
+        let left = std::iter::from_fn(|| kept.take(0, usize::MAX)).count();
+        assert_eq!(left, (KEPT_BYTES - (16 << 20)) >> 20);
+        assert_eq!((kept.bytes, BY_ALL.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn threads_together_keep_no_more_than_their_bound_until_they_end() {
+        static BY_ALL: AtomicUsize = AtomicUsize::new(0);
+        let mut threads: Vec<Kept> = (0..10).map(|_| Kept::new(&BY_ALL)).collect();
+        for kept in &mut threads {
+            kept.put(Vec::with_capacity(16 << 20));
+        }
+        let all: usize = threads.iter().map(|kept| kept.bytes).sum();
+        assert_eq!((all, BY_ALL.load(Ordering::Relaxed)), (KEPT_BY_ALL, KEPT_BY_ALL));
+        drop(threads);
+        assert_eq!(BY_ALL.load(Ordering::Relaxed), 0);
     }
 }
