@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::transport::{
     Accepting, Binding, Connecting, Listener, Network, Opening, Side, Stream, no_such_kind,
 };
-use crate::wire::frame::FRAGMENT;
+use crate::wire::send_buffer::CUT;
 
 #[remote(crate = crate, semantics = "at_most_once")]
 trait Mirror: Send + Sync {
@@ -126,7 +126,7 @@ impl AsyncWrite for End {
 }
 
 /// Bytes of a large message.
-const SIZE: usize = 64 * FRAGMENT;
+const SIZE: usize = 64 * CUT;
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_is_read_between_the_fragments_of_what_leaves() {
@@ -152,6 +152,6 @@ async fn what_comes_is_read_between_the_fragments_of_what_leaves() {
     }
     for (end, most) in [("client", &client), ("server", &server)] {
         let most = most.load(Ordering::Relaxed);
-        assert!((FRAGMENT..5 * FRAGMENT).contains(&most), "the {end} wrote {most} bytes blindly");
+        assert!((CUT..5 * CUT).contains(&most), "the {end} wrote {most} bytes blindly");
     }
 }

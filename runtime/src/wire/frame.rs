@@ -27,7 +27,7 @@ pub(crate) const MAGIC: [u8; 4] = *b"farc";
 pub(crate) const VERSION: u8 = 1;
 /// Largest frame on a stream, length not counted, in bytes.
 pub(crate) const MAX_FRAME: usize = 128 << 10;
-/// Messages over this many bytes travel in fragments of this size, so that small ones pass between.
+/// Messages over this many bytes travel in fragments, of which none is larger, so that small ones pass between.
 pub(crate) const FRAGMENT: usize = 64 << 10;
 /// Longest name of an object or interface, in bytes.
 pub(crate) const MAX_NAME: usize = 255;

@@ -25,6 +25,8 @@ pub(crate) struct SendBuffer {
     /// Bytes that were ever written to `small`.
     written: u64,
     large: VecDeque<Large>,
+    /// The next fragment is one of the message that is nearest to its end, not of the oldest.
+    shortest_next: bool,
     /// What datagrams need beside; nothing on a stream.
     datagrams: Option<Box<Datagrams>>,
 }
@@ -153,24 +155,23 @@ impl SendBuffer {
         std::mem::swap(&mut self.small, &mut batch.small);
         self.written += batch.small.len() as u64;
         if !self.large.is_empty() {
-            self.fill_fragments(batch);
+            self.fill_fragment(batch);
         }
     }
 
-    /// One fragment of the oldest message, so that it goes on, and others of whichever of the oldest is nearest to its
-    /// end: several that take turns all end late, and touch more memory at a time than a cache holds. A younger one
+    /// By turns one fragment of the oldest message, so that it goes on, and one of whichever of the oldest is nearest to
+    /// its end: several that take turns all end late, and touch more memory at a time than a cache holds. A younger one
     /// begins when one of them has ended, so that the peer never has more than that many unfinished.
-    fn fill_fragments(&mut self, batch: &mut Batch) {
-        for turn in 0..FRAGMENTS {
-            let oldest = self.large.iter().take(UNFINISHED).enumerate();
-            let shortest = oldest.min_by_key(|(_, large)| large.body.len() - large.taken);
-            let Some((shortest, _)) = shortest else { return };
-            let index = if turn == 0 { 0 } else { shortest };
-            let large = &mut self.large[index];
-            large.next_fragment(&mut batch.pieces);
-            if large.taken == large.body.len() {
-                self.large.remove(index);
-            }
+    fn fill_fragment(&mut self, batch: &mut Batch) {
+        let oldest = self.large.iter().take(UNFINISHED).enumerate();
+        let shortest = oldest.min_by_key(|(_, large)| large.body.len() - large.taken);
+        let Some((shortest, _)) = shortest else { return };
+        let index = if self.shortest_next { shortest } else { 0 };
+        self.shortest_next = !self.shortest_next;
+        let large = &mut self.large[index];
+        large.next_fragment(&mut batch.pieces);
+        if large.taken == large.body.len() {
+            self.large.remove(index);
         }
     }
 }
@@ -181,7 +182,7 @@ impl Large {
     }
 
     fn next_fragment(&mut self, pieces: &mut VecDeque<Bytes>) {
-        let size = (self.body.len() - self.taken).min(FRAGMENT);
+        let size = (self.body.len() - self.taken).min(CUT);
         let first = self.taken == 0;
         let last = self.taken + size == self.body.len();
         // A message is longer than one fragment, so that none is both first and last.
@@ -265,8 +266,9 @@ impl Batch {
 
 /// Large messages that a peer has unfinished at a time.
 pub(crate) const UNFINISHED: usize = 4;
-/// Fragments in one batch. What is called meanwhile waits for no more of them, and for what the kernel holds.
-const FRAGMENTS: usize = 2;
+/// Bytes of a message in a fragment, at most [`FRAGMENT`]. A batch has one fragment, so that what is called meanwhile waits
+/// for no more, beside what the kernel holds; its buffer between programs of one machine holds two.
+pub(crate) const CUT: usize = 48 << 10;
 /// Capacity in bytes that an idle connection keeps.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -310,9 +312,9 @@ mod tests {
 
     #[test]
     fn a_large_message_arrives_whole_however_it_is_written() {
-        for step in [1000, FRAGMENT + 1, usize::MAX] {
+        for step in [1000, CUT + 1, usize::MAX] {
             let mut buffer = SendBuffer::default();
-            let body: Vec<u8> = (0..FRAGMENT * 2 + 77).map(|i| i as u8).collect();
+            let body: Vec<u8> = (0..CUT * 2 + 77).map(|i| i as u8).collect();
             buffer.push_large(5, vec![1, 2, 3], Bytes::from(body.clone()), false);
             assert!(buffer.has_unsent(5));
             let bytes = drain(&mut buffer, step);
@@ -337,12 +339,7 @@ mod tests {
     fn a_peer_has_few_messages_unfinished_at_a_time() {
         let mut buffer = SendBuffer::default();
         for seq in 1..=20 {
-            buffer.push_large(
-                seq,
-                vec![1],
-                Bytes::from(vec![7; (2 + seq as usize) * FRAGMENT]),
-                false,
-            );
+            buffer.push_large(seq, vec![1], Bytes::from(vec![7; (2 + seq as usize) * CUT]), false);
         }
         let bytes = drain(&mut buffer, usize::MAX);
         let (mut rest, mut unfinished) = (&bytes[..], Vec::new());
@@ -364,24 +361,20 @@ mod tests {
     #[test]
     fn a_short_message_ends_before_a_long_one_and_the_long_one_goes_on() {
         let mut buffer = SendBuffer::default();
-        let message = |fragments: usize| Bytes::from(vec![7; fragments * FRAGMENT]);
+        let message = |fragments: usize| Bytes::from(vec![7; fragments * CUT]);
         buffer.push_large(1, vec![1], message(100), false);
         buffer.push_large(2, vec![1], message(5), false);
         buffer.push_large(3, vec![1], message(3), false);
         let mut seqs = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..16 {
             let mut batch = Batch::default();
             buffer.fill(&mut batch);
             let mut slices = [IoSlice::new(&[]); 4];
-            assert_eq!(batch.slices(&mut slices), 2 * FRAGMENTS);
-            for head in [&slices[0], &slices[2]] {
-                let (_, used) = frame_length(head).unwrap().unwrap();
-                let begun = [&head[used..], &[0]].concat();
-                let Ok(Frame::Fragment(fragment)) = decode(&begun) else {
-                    panic!("not a fragment")
-                };
-                seqs.push(fragment.seq);
-            }
+            assert_eq!(batch.slices(&mut slices), 2, "one fragment's head and bytes");
+            let (_, used) = frame_length(&slices[0]).unwrap().unwrap();
+            let begun = [&slices[0][used..], &[0]].concat();
+            let Ok(Frame::Fragment(fragment)) = decode(&begun) else { panic!("not a fragment") };
+            seqs.push(fragment.seq);
         }
         assert_eq!(seqs, [1, 3, 1, 3, 1, 3, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2]);
     }
@@ -405,10 +398,10 @@ mod tests {
     #[test]
     fn an_aborted_message_tells_the_peer_if_part_of_it_left() {
         let mut buffer = SendBuffer::default();
-        buffer.push_large(5, vec![1], Bytes::from(vec![0; 2 * FRAGMENT]), false);
+        buffer.push_large(5, vec![1], Bytes::from(vec![0; 2 * CUT]), false);
         assert_eq!(buffer.abort(5), Aborted::Unfinished);
         assert!(buffer.is_empty());
-        buffer.push_large(6, vec![1], Bytes::from(vec![0; (FRAGMENTS + 1) * FRAGMENT]), false);
+        buffer.push_large(6, vec![1], Bytes::from(vec![0; 2 * CUT]), false);
         let mut batch = Batch::default();
         buffer.fill(&mut batch);
         assert_eq!(buffer.abort(6), Aborted::Unfinished);
