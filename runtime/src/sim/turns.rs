@@ -2,9 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use farcall_macros::remote;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::address::Address;
 use crate::limits::Limits;
-use crate::node::Node;
+use crate::node::{Listening, Node};
 use crate::transport::{
     Accepting, Binding, Connecting, Listener, Network, Opening, Side, Stream, no_such_kind,
 };
@@ -33,13 +33,22 @@ impl Mirror for Silvered {
     }
 }
 
-/// The most bytes that one end wrote without looking whether something had come.
-type Most = Arc<AtomicUsize>;
+/// What one end reads through, if it is open.
+#[derive(Default)]
+struct Gate {
+    shut: bool,
+    reader: Option<Waker>,
+    /// Bytes that went through.
+    read: usize,
+    /// Bytes that the end wrote since it looked last whether something had come, and the most.
+    unread: usize,
+    most: usize,
+}
 
 /// Streams in which there is room for everything.
 struct Roomy {
-    client: Most,
-    server: Most,
+    client: Arc<Mutex<Gate>>,
+    server: Arc<Mutex<Gate>>,
     accept: mpsc::UnboundedSender<End>,
     accepted: Mutex<Option<mpsc::UnboundedReceiver<End>>>,
 }
@@ -48,17 +57,14 @@ struct Accepted(mpsc::UnboundedReceiver<End>, Address);
 
 struct End {
     stream: DuplexStream,
-    /// Bytes that were written since the last look.
-    unread: usize,
-    most: Most,
+    gate: Arc<Mutex<Gate>>,
 }
 
 impl Network for Roomy {
     fn connect<'a>(&'a self, _: &'a Address) -> Connecting<'a> {
         let (here, there) = duplex(4 * SIZE);
-        let end = |stream, most: &Most| End { stream, unread: 0, most: most.clone() };
-        let sent = self.accept.send(end(there, &self.server));
-        let here = end(here, &self.client);
+        let sent = self.accept.send(End { stream: there, gate: self.server.clone() });
+        let here = End { stream: here, gate: self.client.clone() };
         Box::pin(async move {
             sent.map_err(|_| io::ErrorKind::ConnectionRefused)?;
             Ok(Stream::Other(Box::new(here)))
@@ -97,8 +103,17 @@ impl AsyncRead for End {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.unread = 0;
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        let gate = self.gate.clone();
+        let mut gate = gate.lock().expect("no panic");
+        gate.unread = 0;
+        if gate.shut {
+            gate.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        gate.read += into.filled().len() - before;
+        read
     }
 }
 
@@ -110,8 +125,9 @@ impl AsyncWrite for End {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(count)) = written {
-            self.unread += count;
-            self.most.fetch_max(self.unread, Ordering::Relaxed);
+            let mut gate = self.gate.lock().expect("no panic");
+            gate.unread += count;
+            gate.most = gate.most.max(gate.unread);
         }
         written
     }
@@ -128,30 +144,74 @@ impl AsyncWrite for End {
 /// Bytes of a large message.
 const SIZE: usize = 64 * CUT;
 
-#[tokio::test(start_paused = true)]
-async fn what_comes_is_read_between_the_fragments_of_what_leaves() {
+/// A mirror at another node, and the gates of both ends.
+struct Hall {
+    mirror: MirrorProxy,
+    client: Arc<Mutex<Gate>>,
+    server: Arc<Mutex<Gate>>,
+    _listening: Listening,
+}
+
+async fn hall() -> Hall {
     let (accept, accepted) = mpsc::unbounded_channel();
-    let (client, server) = (Most::default(), Most::default());
+    let [client, server] = [(); 2].map(|()| Arc::<Mutex<Gate>>::default());
     let accepted = Mutex::new(Some(accepted));
     let network: Arc<dyn Network> =
         Arc::new(Roomy { client: client.clone(), server: server.clone(), accept, accepted });
     let build = |seed| Node::builder().simulated(network.clone(), seed).build();
     let (caller, callee) = (build(1), build(2));
     callee.registry().bind("mirror", Silvered).expect("a free name");
-    let _listening = callee.listen("mem://mirrors").await.expect("it listens");
-    let mirror: MirrorProxy = caller.lookup("mem://mirrors/mirror").await.expect("it is there");
+    let listening = callee.listen("mem://mirrors").await.expect("it listens");
+    let mirror = caller.lookup("mem://mirrors/mirror").await.expect("it is there");
+    Hall { mirror, client, server, _listening: listening }
+}
+
+fn bytes(length: usize) -> Bytes {
+    Bytes::from(vec![7; length])
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_is_read_between_the_fragments_of_what_leaves() {
+    let hall = hall().await;
     for lengths in [&[SIZE][..], &[SIZE, 9, SIZE]] {
         let mut calls = Vec::new();
         for length in lengths {
-            let call = mirror.echo(Bytes::from(vec![7; *length]));
-            calls.push(call.start().await.expect("room for it"));
+            calls.push(hall.mirror.echo(bytes(*length)).start().await.expect("room for it"));
         }
         for (call, length) in calls.into_iter().zip(lengths) {
             assert_eq!(call.await.expect("echoed").len(), *length);
         }
     }
-    for (end, most) in [("client", &client), ("server", &server)] {
-        let most = most.load(Ordering::Relaxed);
+    for (end, gate) in [("client", &hall.client), ("server", &hall.server)] {
+        let most = gate.lock().expect("no panic").most;
         assert!((CUT..5 * CUT).contains(&most), "the {end} wrote {most} bytes blindly");
+    }
+}
+
+/// How much the end behind the gate reads until a small call has its answer, if a large message is behind what the end
+/// waits for.
+async fn read_for_an_answer(mirror: &MirrorProxy, gate: &Mutex<Gate>) -> usize {
+    let gate = || gate.lock().expect("no panic");
+    gate().shut = true;
+    let small = mirror.echo(bytes(9)).start().await.expect("room for it");
+    let large = mirror.echo(bytes(SIZE)).start().await.expect("room for it");
+    // Until all that can come waits behind the gate.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = gate().read;
+    gate().shut = false;
+    gate().reader.take().expect("it is read").wake();
+    assert_eq!(small.await.expect("echoed").len(), 9);
+    let read = gate().read - before;
+    assert_eq!(large.await.expect("echoed").len(), SIZE);
+    assert!(gate().read - before > SIZE);
+    read
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_small_goes_on_before_the_large_message_behind_it_is_read() {
+    let hall = hall().await;
+    for (end, gate) in [("client", &hall.client), ("server", &hall.server)] {
+        let read = read_for_an_answer(&hall.mirror, gate).await;
+        assert!((1..CUT).contains(&read), "the {end} read {read} bytes");
     }
 }
