@@ -217,7 +217,7 @@ impl Serving {
         }
         self.looked = now;
         for _ in 0..READS_PER_POLL {
-            let handles = !self.backlog.is_empty();
+            let asked = !self.backlog.is_empty();
             if !self.handle_backlog(cx, &mut turn)? {
                 break;
             }
@@ -227,8 +227,8 @@ impl Serving {
             // Not before: the fragments of a message are put together in the order in which they came.
             if self.input.go_direct(&mut self.assembly, |bytes| self.desk.has_room(bytes), now) {
                 self.desk.count_assembly(self.assembly.bytes());
-                if handles {
-                    // What was answered leaves before more of a large message is read.
+                if asked {
+                    // What was asked is answered before more of a large message is read.
                     break;
                 }
             }
