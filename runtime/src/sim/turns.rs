@@ -103,7 +103,7 @@ impl AsyncRead for End {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let gate = self.gate.clone();
+        let End { stream, gate } = &mut *self;
         let mut gate = gate.lock().expect("no panic");
         gate.unread = 0;
         if gate.shut {
@@ -111,7 +111,7 @@ impl AsyncRead for End {
             return Poll::Pending;
         }
         let before = into.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        let read = Pin::new(stream).poll_read(cx, into);
         gate.read += into.filled().len() - before;
         read
     }
